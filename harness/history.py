@@ -1,0 +1,319 @@
+"""Histories: streamed to disk as JSON lines while a run goes on, read back as records, operations or columns.
+
+Crash safety: a record is one line; the writer hands whole lines to the kernel
+at least every ``FLUSH_INTERVAL_S``, so that a harness killed with SIGKILL loses
+at most that much.  A torn last line is dropped on reading and reported in
+``History.torn_bytes``; garbage anywhere else is a HistoryError naming the line.
+
+Order: the records' order is the real-time order.  The runner writes a
+completion before it hands out the next invocation, so an operation whose
+completion is written before another's invoke did precede it.  Readers of
+foreign histories put calls before returns where times are equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+import msgspec
+
+from splitvote.harness.errors import EnvironmentFailure, HistoryError
+from splitvote.harness.op import NEMESIS, Op, Operation
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+
+FLUSH_INTERVAL_S: Final = 0.1
+FLUSH_BYTES: Final = 1 << 18
+_CHUNK_LINES: Final = 1 << 16
+
+TYPE_CODES: Final = {"invoke": 0, "ok": 1, "fail": 2, "info": 3, "event": 4}
+
+
+class HistoryWriter:
+    """Appends records to a JSONL file; the owner calls ``flush`` every FLUSH_INTERVAL_S.
+
+    Raises EnvironmentFailure when the disk is full or gone; what was written
+    before stays readable.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: BinaryIO = path.open("xb", buffering=0)
+        self._encoder = msgspec.json.Encoder(enc_hook=_encode_foreign)
+        self._buffer = bytearray()
+        self._line = bytearray()
+
+    def append(self, op: Op) -> None:
+        """Add one record; it reaches the disk with the next flush."""
+        self._encoder.encode_into(op, self._line)
+        self._line += b"\n"
+        self._buffer += self._line
+        if len(self._buffer) >= FLUSH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand every whole line to the kernel."""
+        while self._buffer:
+            try:
+                written = self._file.write(self._buffer)
+            except OSError as failure:
+                raise EnvironmentFailure(
+                    f"cannot write {self.path}: {failure.strerror}; free some space or choose another --store"
+                ) from failure
+            del self._buffer[:written]
+
+    def close(self) -> None:
+        """Flush and close; closing twice does nothing."""
+        if not self._file.closed:
+            try:
+                self.flush()
+            finally:
+                self._file.close()
+
+
+def _encode_foreign(value: Any) -> Any:
+    """JSON for what is not: values from the system under test may be any bytes."""
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=repr)
+    return repr(value)
+
+
+class History(Sequence[Op]):
+    """An immutable sequence of records in real-time order."""
+
+    def __init__(self, records: Iterable[Op] = (), *, torn_bytes: int = 0) -> None:
+        self._records: tuple[Op, ...] = tuple(records)
+        self.torn_bytes = torn_bytes
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, item: Any) -> Any:
+        return self._records[item]
+
+    def __iter__(self) -> Iterator[Op]:
+        return iter(self._records)
+
+    @cached_property
+    def operations(self) -> tuple[Operation, ...]:
+        """Clients' invocations with their completions, in the order of invocation; events and the nemesis are left out.
+
+        Raises HistoryError where a process invokes while another of its
+        operations is open, or completes what it never invoked.
+        """
+        return tuple(pair_up(self._records))
+
+    @cached_property
+    def events(self) -> dict[int, tuple[Op, ...]]:
+        """Stream events by the index of the invoke they belong to."""
+        found: dict[int, list[Op]] = {}
+        for op in self._records:
+            if op.type == "event" and op.of is not None:
+                found.setdefault(op.of, []).append(op)
+        return {of: tuple(ops) for of, ops in found.items()}
+
+    @cached_property
+    def nemesis(self) -> tuple[Op, ...]:
+        """The nemesis's records."""
+        return tuple(op for op in self._records if op.process == NEMESIS)
+
+    def by_key(self) -> dict[Any, list[Operation]]:
+        """Clients' operations by independent key (a list key counts as a tuple), in the order of invocation."""
+        keys: dict[Any, list[Operation]] = {}
+        for operation in self.operations:
+            key = operation.key
+            keys.setdefault(tuple(key) if isinstance(key, list) else key, []).append(operation)
+        return keys
+
+    def columns(self) -> Columns:
+        """The records as NumPy columns."""
+        return columns_of([self._records])
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a record: index, time_ns, process, type, f, key, value, error, node, revision, pair."""
+        return self.columns().to_pandas()
+
+
+def pair_up(records: Iterable[Op]) -> Iterator[Operation]:
+    """Pair every client invocation with its completion (see ``History.operations``)."""
+    invokes: list[Op] = []
+    completions: list[Op | None] = []
+    open_at: dict[int, int] = {}
+    for op in records:
+        if op.process == NEMESIS or op.type == "event":
+            continue
+        if op.type == "invoke":
+            if op.process in open_at:
+                raise HistoryError(
+                    f"record {op.index}: process {op.process} invokes {op.f!r} while its operation "
+                    f"{invokes[open_at[op.process]].index} is still open; a history pairs one at a time"
+                )
+            open_at[op.process] = len(invokes)
+            invokes.append(op)
+            completions.append(None)
+        else:
+            place = open_at.pop(op.process, None)
+            if place is None:
+                raise HistoryError(
+                    f"record {op.index}: process {op.process} completes {op.f!r} ({op.type}) but has nothing open"
+                )
+            completions[place] = op
+    return map(Operation, invokes, completions)
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """A history as columns; ``f`` and ``key`` are codes into ``f_names`` and ``key_names`` (-1: none).
+
+    ``pair`` is the row of the other half of the operation, -1 for none (open
+    operations, events, the nemesis).  ``type`` holds TYPE_CODES.  ``value``,
+    ``error`` and ``node`` stay Python objects.
+    """
+
+    index: npt.NDArray[np.int64]
+    time_ns: npt.NDArray[np.int64]
+    process: npt.NDArray[np.int32]
+    type: npt.NDArray[np.int8]
+    f: npt.NDArray[np.int16]
+    key: npt.NDArray[np.int32]
+    revision: npt.NDArray[np.int64]
+    pair: npt.NDArray[np.int64]
+    value: list[Any]
+    error: list[str | None]
+    node: list[str | None]
+    f_names: list[str]
+    key_names: list[Any]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """One row a record, f and type as categories."""
+        import numpy as np
+        import pandas as pd
+
+        keys = self.key_names
+        return pd.DataFrame(
+            {
+                "index": self.index,
+                "time_ns": self.time_ns,
+                "process": self.process,
+                "type": pd.Categorical.from_codes(self.type.astype(np.int64), pd.Index(list(TYPE_CODES))),
+                "f": pd.Categorical.from_codes(self.f.astype(np.int64), pd.Index(self.f_names)),
+                "key": pd.Series([None if code < 0 else keys[code] for code in self.key.tolist()], dtype=object),
+                "value": pd.Series(self.value, dtype=object),
+                "error": pd.Series(self.error, dtype=object),
+                "node": pd.Series(self.node, dtype=object),
+                "revision": self.revision,
+                "pair": self.pair,
+            }
+        )
+
+
+def columns_of(chunks: Iterable[Sequence[Op]]) -> Columns:
+    """Turn chunks of records into columns, one chunk at a time (the chunks need not live together in memory)."""
+    import numpy as np
+
+    f_codes: dict[str, int] = {}
+    key_codes: dict[Any, int] = {}
+    parts: dict[str, list[npt.NDArray[Any]]] = {
+        name: [] for name in ("index", "time_ns", "process", "type", "f", "key", "revision")
+    }
+    value: list[Any] = []
+    error: list[str | None] = []
+    node: list[str | None] = []
+    for chunk in chunks:
+        parts["index"].append(np.array([op.index for op in chunk], np.int64))
+        parts["time_ns"].append(np.array([op.time_ns for op in chunk], np.int64))
+        parts["process"].append(np.array([op.process for op in chunk], np.int32))
+        parts["type"].append(np.array([TYPE_CODES[op.type] for op in chunk], np.int8))
+        parts["f"].append(np.array([f_codes.setdefault(op.f, len(f_codes)) for op in chunk], np.int16))
+        parts["key"].append(np.array([_key_code(key_codes, op.key) for op in chunk], np.int32))
+        parts["revision"].append(np.array([-1 if op.revision is None else op.revision for op in chunk], np.int64))
+        value.extend([op.value for op in chunk])
+        error.extend([op.error for op in chunk])
+        node.extend([op.node for op in chunk])
+    whole: dict[str, Any] = {
+        name: np.concatenate(arrays) if arrays else np.array([], np.int64) for name, arrays in parts.items()
+    }
+    pair = _pair_rows(whole["process"], whole["type"])
+    return Columns(
+        **whole, pair=pair, value=value, error=error, node=node, f_names=list(f_codes), key_names=list(key_codes)
+    )
+
+
+def _key_code(codes: dict[Any, int], key: Any) -> int:
+    if key is None:
+        return -1
+    return codes.setdefault(tuple(key) if isinstance(key, list) else key, len(codes))
+
+
+def _pair_rows(process: npt.NDArray[Any], type_: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Row of the other half of each client operation: per process, an invoke and the record after it."""
+    import numpy as np
+
+    pair = np.full(len(process), -1, np.int64)
+    rows = np.flatnonzero((process != NEMESIS) & (type_ != TYPE_CODES["event"]))
+    order = rows[np.argsort(process[rows], kind="stable")]
+    if len(order) < 2:
+        return pair
+    first, second = order[:-1], order[1:]
+    joined = (process[first] == process[second]) & (type_[first] == 0) & (type_[second] != 0)
+    pair[first[joined]] = second[joined]
+    pair[second[joined]] = first[joined]
+    return pair
+
+
+def read_history(path: Path) -> History:
+    """Read a history.jsonl whole, dropping a torn last line.
+
+    Raises HistoryError (naming line and byte) where anything else is not a record.
+    """
+    records: list[Op] = []
+    torn = 0
+    for chunk, torn in _chunks(path):
+        records.extend(chunk)
+    return History(records, torn_bytes=torn)
+
+
+def read_columns(path: Path) -> Columns:
+    """Read a history.jsonl into columns without holding its records; raises as ``read_history`` does."""
+    return columns_of(chunk for chunk, _ in _chunks(path))
+
+
+def _chunks(path: Path) -> Iterator[tuple[list[Op], int]]:
+    """Yield (records, bytes of a torn tail so far)."""
+    decoder = msgspec.json.Decoder(Op)
+    try:
+        file = path.open("rb")
+    except OSError as failure:
+        raise HistoryError(f"cannot read {path}: {failure.strerror}; give a run directory or a history file") from None
+    line_number = 0
+    with file:
+        while lines := file.readlines(_CHUNK_LINES * 100):
+            torn = 0
+            if not lines[-1].endswith(b"\n"):
+                torn = len(lines.pop())
+            yield _decode_lines(decoder, lines, line_number, path), torn
+            line_number += len(lines)
+
+
+def _decode_lines(decoder: msgspec.json.Decoder[Op], lines: list[bytes], before: int, path: Path) -> list[Op]:
+    try:
+        return [decoder.decode(line) for line in lines]
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    records = []
+    for offset, line in enumerate(lines, start=1):
+        try:
+            records.append(decoder.decode(line))
+        except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+            raise HistoryError(
+                f"{path}:{before + offset}: not a record ({problem}): {line[:60]!r}; "
+                "the lines before it are intact: cut the file there, or restore it from the run's store"
+            ) from None
+    return records

@@ -1,0 +1,1 @@
+"""Faults: start/stop pairs with proof of effect, and schedules of them; they know capabilities only."""

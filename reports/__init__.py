@@ -1,0 +1,1 @@
+"""What people read: pages and files made from a stored run alone."""

@@ -1,0 +1,1 @@
+"""What clients do: one module a workload, with its operations, generator and checkers; they know no system."""
