@@ -93,7 +93,7 @@ class LinkShape(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class LinkCounter(msgspec.Struct, frozen=True):
-    """What went over a directed link since the start: bytes offered by the source, bytes delivered to the destination."""
+    """Bytes over a directed link since the start: offered by the source, delivered to the destination."""
 
     offered_bytes: int
     delivered_bytes: int
@@ -132,7 +132,7 @@ class Roles(Protocol):
         ...
 
     async def leader(self) -> str | None:
-        """The node that a majority of the answering members name as leader in the highest term; None when there is none."""
+        """The node that most answering members name as leader in the highest term; None when there is none."""
         ...
 
 

@@ -7,6 +7,9 @@ missing tool, a fault that could not be proven, a history that cannot be read.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
+
 
 class SplitvoteError(Exception):
     """Anything splitvote raises on purpose; the command line prints it as one line, without a traceback."""
@@ -45,3 +48,9 @@ class HistoryError(SplitvoteError):
     """A history is not readable or breaks the rules of pairing; the message names the line (exit 64)."""
 
     exit_code = 64
+
+
+def unknown(what: str, given: str, known: Sequence[str]) -> str:
+    """One line for a misspelt name, with the nearest known one."""
+    near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
+    return f"unknown {what} {given!r}" + (f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}")

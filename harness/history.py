@@ -17,11 +17,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
-from splitvote.harness.errors import EnvironmentFailure, HistoryError
+from splitvote.harness.errors import HistoryError
+from splitvote.harness.jsonl import JsonLinesWriter, read_all, read_chunks
 from splitvote.harness.op import NEMESIS, Op, Operation
 
 if TYPE_CHECKING:
@@ -30,59 +29,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FLUSH_INTERVAL_S: Final = 0.1
-FLUSH_BYTES: Final = 1 << 18
-_CHUNK_LINES: Final = 1 << 16
 
 TYPE_CODES: Final = {"invoke": 0, "ok": 1, "fail": 2, "info": 3, "event": 4}
 
 
-class HistoryWriter:
-    """Appends records to a JSONL file; the owner calls ``flush`` every FLUSH_INTERVAL_S.
-
-    Raises EnvironmentFailure when the disk is full or gone; what was written
-    before stays readable.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file: BinaryIO = path.open("xb", buffering=0)
-        self._encoder = msgspec.json.Encoder(enc_hook=_encode_foreign)
-        self._buffer = bytearray()
-        self._line = bytearray()
-
-    def append(self, op: Op) -> None:
-        """Add one record; it reaches the disk with the next flush."""
-        self._encoder.encode_into(op, self._line)
-        self._line += b"\n"
-        self._buffer += self._line
-        if len(self._buffer) >= FLUSH_BYTES:
-            self.flush()
-
-    def flush(self) -> None:
-        """Hand every whole line to the kernel."""
-        while self._buffer:
-            try:
-                written = self._file.write(self._buffer)
-            except OSError as failure:
-                raise EnvironmentFailure(
-                    f"cannot write {self.path}: {failure.strerror}; free some space or choose another --store"
-                ) from failure
-            del self._buffer[:written]
-
-    def close(self) -> None:
-        """Flush and close; closing twice does nothing."""
-        if not self._file.closed:
-            try:
-                self.flush()
-            finally:
-                self._file.close()
-
-
-def _encode_foreign(value: Any) -> Any:
-    """JSON for what is not: values from the system under test may be any bytes."""
-    if isinstance(value, (set, frozenset)):
-        return sorted(value, key=repr)
-    return repr(value)
+class HistoryWriter(JsonLinesWriter[Op]):
+    """Streams records to history.jsonl; the owner calls ``flush`` every FLUSH_INTERVAL_S."""
 
 
 class History(Sequence[Op]):
@@ -271,49 +223,12 @@ def _pair_rows(process: npt.NDArray[Any], type_: npt.NDArray[Any]) -> npt.NDArra
 def read_history(path: Path) -> History:
     """Read a history.jsonl whole, dropping a torn last line.
 
-    Raises HistoryError (naming line and byte) where anything else is not a record.
+    Raises HistoryError (naming the line) where anything else is not a record.
     """
-    records: list[Op] = []
-    torn = 0
-    for chunk, torn in _chunks(path):
-        records.extend(chunk)
-    return History(records, torn_bytes=torn)
+    records, torn_bytes = read_all(path, Op)
+    return History(records, torn_bytes=torn_bytes)
 
 
 def read_columns(path: Path) -> Columns:
     """Read a history.jsonl into columns without holding its records; raises as ``read_history`` does."""
-    return columns_of(chunk for chunk, _ in _chunks(path))
-
-
-def _chunks(path: Path) -> Iterator[tuple[list[Op], int]]:
-    """Yield (records, bytes of a torn tail so far)."""
-    decoder = msgspec.json.Decoder(Op)
-    try:
-        file = path.open("rb")
-    except OSError as failure:
-        raise HistoryError(f"cannot read {path}: {failure.strerror}; give a run directory or a history file") from None
-    line_number = 0
-    with file:
-        while lines := file.readlines(_CHUNK_LINES * 100):
-            torn = 0
-            if not lines[-1].endswith(b"\n"):
-                torn = len(lines.pop())
-            yield _decode_lines(decoder, lines, line_number, path), torn
-            line_number += len(lines)
-
-
-def _decode_lines(decoder: msgspec.json.Decoder[Op], lines: list[bytes], before: int, path: Path) -> list[Op]:
-    try:
-        return [decoder.decode(line) for line in lines]
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        pass
-    records = []
-    for offset, line in enumerate(lines, start=1):
-        try:
-            records.append(decoder.decode(line))
-        except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-            raise HistoryError(
-                f"{path}:{before + offset}: not a record ({problem}): {line[:60]!r}; "
-                "the lines before it are intact: cut the file there, or restore it from the run's store"
-            ) from None
-    return records
+    return columns_of(chunk for chunk, _ in read_chunks(path, Op))

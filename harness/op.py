@@ -65,7 +65,7 @@ class Op(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         return self.type in ("ok", "fail", "info") and self.process != NEMESIS
 
     def completed(self, type: OpType, **changes: Any) -> Op:
-        """This invocation's completion: same process, f and key; index and time are the runner's to fill in.
+        """Complete this invocation: same process, f and key; index and time are the runner's to fill in.
 
         ``value`` is kept unless given; ``intended_ns`` stays with the invoke.
         """
