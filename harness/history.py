@@ -171,7 +171,7 @@ def columns_of(chunks: Iterable[Sequence[Op]]) -> Columns:
     import numpy as np
 
     f_codes: dict[str, int] = {}
-    key_codes: dict[Any, int] = {}
+    key_codes: dict[Any, int] = {None: -1}
     parts: dict[str, list[npt.NDArray[Any]]] = {
         name: [] for name in ("index", "time_ns", "process", "type", "f", "key", "revision")
     }
@@ -183,8 +183,8 @@ def columns_of(chunks: Iterable[Sequence[Op]]) -> Columns:
         parts["time_ns"].append(np.array([op.time_ns for op in chunk], np.int64))
         parts["process"].append(np.array([op.process for op in chunk], np.int32))
         parts["type"].append(np.array([TYPE_CODES[op.type] for op in chunk], np.int8))
-        parts["f"].append(np.array([f_codes.setdefault(op.f, len(f_codes)) for op in chunk], np.int16))
-        parts["key"].append(np.array([_key_code(key_codes, op.key) for op in chunk], np.int32))
+        parts["f"].append(np.array(_coded([op.f for op in chunk], f_codes, 0), np.int16))
+        parts["key"].append(np.array(_coded([op.key for op in chunk], key_codes, 1), np.int32))
         parts["revision"].append(np.array([-1 if op.revision is None else op.revision for op in chunk], np.int64))
         value.extend([op.value for op in chunk])
         error.extend([op.error for op in chunk])
@@ -194,14 +194,23 @@ def columns_of(chunks: Iterable[Sequence[Op]]) -> Columns:
     }
     pair = _pair_rows(whole["process"], whole["type"])
     return Columns(
-        **whole, pair=pair, value=value, error=error, node=node, f_names=list(f_codes), key_names=list(key_codes)
+        **whole, pair=pair, value=value, error=error, node=node, f_names=list(f_codes), key_names=list(key_codes)[1:]
     )
 
 
-def _key_code(codes: dict[Any, int], key: Any) -> int:
-    if key is None:
-        return -1
-    return codes.setdefault(tuple(key) if isinstance(key, list) else key, len(codes))
+def _coded(names: list[Any], codes: dict[Any, int], first: int) -> list[int]:
+    """Each name's code; new names get the next (a name that is a list counts as a tuple).
+
+    ``first`` entries of ``codes`` are not names and take no number.
+    """
+    try:
+        new = dict.fromkeys(names)
+    except TypeError:
+        names = [tuple(name) if isinstance(name, list) else name for name in names]
+        new = dict.fromkeys(names)
+    for name in new:
+        codes.setdefault(name, len(codes) - first)
+    return [codes[name] for name in names]
 
 
 def _pair_rows(process: npt.NDArray[Any], type_: npt.NDArray[Any]) -> npt.NDArray[Any]:

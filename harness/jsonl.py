@@ -20,7 +20,7 @@ from splitvote.harness.errors import EnvironmentFailure, HistoryError
 T = TypeVar("T")
 
 FLUSH_BYTES: Final = 1 << 18
-_CHUNK_BYTES: Final = 1 << 22
+_CHUNK_BYTES: Final = 1 << 18
 
 
 class JsonLinesWriter(Generic[T]):
@@ -82,7 +82,6 @@ def read_chunks(path: Path, kind: type[T]) -> Iterator[tuple[list[T], int]]:
 
     Raises HistoryError naming file and line where anything else is no record.
     """
-    decoder = msgspec.json.Decoder(kind)
     try:
         file = path.open("rb")
     except OSError as failure:
@@ -91,7 +90,7 @@ def read_chunks(path: Path, kind: type[T]) -> Iterator[tuple[list[T], int]]:
     with file:
         while lines := file.readlines(_CHUNK_BYTES):
             torn = 0 if lines[-1].endswith(b"\n") else len(lines.pop())
-            yield _decode_lines(decoder, lines, before, path), torn
+            yield _decode_lines(lines, kind, before, path), torn
             before += len(lines)
 
 
@@ -105,8 +104,15 @@ def read_all(path: Path, kind: type[T]) -> tuple[list[T], int]:
     return records, torn_bytes
 
 
-def _decode_lines(decoder: msgspec.json.Decoder[T], lines: list[bytes], before: int, path: Path) -> list[T]:
-    decode = decoder.decode
+def _decode_lines(lines: list[bytes], kind: type[T], before: int, path: Path) -> list[T]:
+    """Decode a chunk as one array, which is twice as fast as line by line; that is left for naming the bad line."""
+    try:
+        whole: list[T] = msgspec.json.decode(b"[%b]" % b",".join(lines), type=list[kind])  # type: ignore[valid-type]
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        whole = []
+    if len(whole) == len(lines):
+        return whole
+    decode = msgspec.json.Decoder(kind).decode
     records: list[T] = []
     try:
         for line in lines:

@@ -31,6 +31,10 @@ UNASSIGNED: Final = -2
 """An ``index``, ``time_ns`` or ``process`` that the runner has yet to fill in."""
 
 
+_INVOKE: Final[OpType] = "invoke"
+"""By a factory, so that a line of the history always says its type: plain defaults are left out."""
+
+
 class Op(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One record of a history.
 
@@ -47,7 +51,7 @@ class Op(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     index: int = UNASSIGNED
     time_ns: int = UNASSIGNED
     process: int = UNASSIGNED
-    type: OpType = "invoke"
+    type: OpType = msgspec.field(default_factory=lambda: _INVOKE)
     f: str = ""
     key: Any = None
     value: Any = None

@@ -10,6 +10,7 @@ results.json        verdicts (see ``Results``)
 report.html         the page people read
 logs/<node>.log     the nodes' own output
 data/<node>/        the members' data directories, kept when the verdict is INVALID
+cluster.json        what the backend runs, for `splitvote heal`
 ==================  ==============================================================
 
 ``latest`` beside the runs, and in the store itself, links to the newest run.
@@ -102,13 +103,8 @@ class RunDirectory:
 
     @property
     def data(self) -> Path:
-        """The members' data directories, where they were kept."""
+        """The members' data directories, while the run lasts and where they were kept."""
         return self.path / "data"
-
-    @property
-    def cluster(self) -> Path:
-        """What the cluster backend needs while the run lasts, and ``heal`` after it died."""
-        return self.path / "cluster"
 
     @property
     def test(self) -> str:
