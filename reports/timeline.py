@@ -1,0 +1,90 @@
+"""What the browser draws, from one stored run: operations, faults, members and our own lag on one time axis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from splitvote.harness.op import Op, Operation
+from splitvote.reports.anomalies import Card
+from splitvote.reports.embedding import (
+    CHUNK_OPERATIONS,
+    Embedded,
+    detail_chunks,
+    embed_bytes,
+    embed_json,
+    operation_columns,
+)
+from splitvote.reports.spans import FaultSpan
+from splitvote.reports.stored import StoredRun
+from splitvote.reports.wording import plain
+
+SCHEMA: Final = 1
+
+
+def embedded_run(
+    run: StoredRun, operations: Sequence[Operation], spans: Sequence[FaultSpan], cards: Sequence[Card]
+) -> list[Embedded]:
+    """The script elements of the page: ``run``, ``columns``, ``details-0`` and on."""
+    threads = run.config.concurrency if run.config is not None else 0
+    columns, described = operation_columns(operations, threads=threads)
+    chunks = [
+        embed_bytes(f"details-{place}", chunk, kind="json")
+        for place, chunk in enumerate(detail_chunks(operations, _events_of(run.records)))
+    ]
+    whole = {
+        "schema": SCHEMA,
+        "end_ms": run.end_ns / 1e6,
+        "operations": described,
+        "chunk": CHUNK_OPERATIONS,
+        "faults": [_fault(span) for span in spans],
+        "members": _members(run),
+        "marked": sorted({op.invoke.index for card in cards if not card.related for op in card.operations}),
+    }
+    return [embed_json("run", whole), embed_bytes("columns", columns, kind="binary"), *chunks]
+
+
+def _events_of(records: Iterable[Op]) -> dict[int, list[Op]]:
+    events: dict[int, list[Op]] = {}
+    for record in records:
+        if record.type == "event" and record.of is not None:
+            events.setdefault(record.of, []).append(record)
+    return events
+
+
+def _ms(time_ns: int | None) -> float | None:
+    return None if time_ns is None else time_ns / 1e6
+
+
+def _fault(span: FaultSpan) -> dict[str, Any]:
+    return {
+        "id": span.id,
+        "family": plain(span.family, 40),
+        "title": plain(span.title, 120),
+        "label": plain(span.label, 120),
+        "start_ms": _ms(span.start_ns),
+        "healing_ms": _ms(span.healing_ns),
+        "end_ms": _ms(span.end_ns),
+        "proven": span.proven,
+    }
+
+
+def _members(run: StoredRun) -> dict[str, Any]:
+    """The samples as columns a member; leaders are places in ``nodes``, -1 none, -2 no answer."""
+    nodes = list(dict.fromkeys([*run.nodes, *(node for sample in run.samples for node in sample.members)]))
+    place = {node: number for number, node in enumerate(nodes)}
+    columns: dict[str, dict[str, list[Any]]] = {}
+    for node in nodes:
+        seen = [sample.members.get(node) for sample in run.samples]
+        columns[node] = {
+            "leader": [-2 if m is None or m.error is not None else place.get(m.leader or "", -1) for m in seen],
+            "term": [None if m is None else m.term for m in seen],
+            "revision": [None if m is None else m.revision for m in seen],
+            "applied": [None if m is None else m.applied_index for m in seen],
+        }
+    return {
+        "nodes": nodes,
+        "time_ms": [sample.time_ns / 1e6 for sample in run.samples],
+        "lag_ms": [sample.loop_lag_ms for sample in run.samples],
+        "by_node": columns,
+    }
