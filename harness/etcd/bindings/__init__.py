@@ -1,0 +1,1 @@
+"""How etcd serves each workload's operations: one module a workload, satisfying the Binding protocol."""
