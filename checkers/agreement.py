@@ -120,16 +120,20 @@ def _differing_keys(members: Mapping[str, MemberReading]) -> list[Anomaly]:
             different[key] = {node: keys.get(key) for node, keys in readings.items()}
     if not different:
         return []
-    key, seen_by = next(iter(different.items()))
+    by_value = sorted(
+        different.items(), key=lambda item: len({repr(state and state[0]) for state in item[1].values()}) < 2
+    )
+    key, seen_by = by_value[0]  # one whose very values differ tells more than one whose revisions do
     groups = _groups({node: _describe(value) for node, value in seen_by.items()})
+    count = "1 key differs" if len(different) == 1 else f"{len(different)} keys differ"
     return [
         Anomaly(
             "member agreement: keys",
-            f"{len(different)} key(s) differ between the members after everything was healed and settled; "
-            f"{key!r} is {_say(groups)}; a read answers differently depending on the member asked",
+            f"{count} between the members after everything was healed and settled, so what a client is told "
+            f"depends on the member it asks; {key!r} is {_say(groups)}",
             details={
                 "count": len(different),
-                "keys": dict(list(different.items())[:_KEYS_SHOWN]),
+                "keys": dict(by_value[:_KEYS_SHOWN]),
                 "revisions": {node: reading.revision for node, reading in members.items()},
             },
         )
@@ -145,3 +149,7 @@ def _describe(state: tuple[Any, int, int, int] | None) -> str:
         return "absent"
     value, mod_revision, version, _ = state
     return f"{value!r} (mod_revision {mod_revision}, version {version})"
+
+
+def _value(state: tuple[Any, int, int, int] | None) -> str | None:
+    return None if state is None else repr(state[0])

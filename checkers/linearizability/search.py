@@ -1,0 +1,481 @@
+"""The windowed just-in-time search, in pure Python: the reference for every other engine.
+
+Theory.  Walk through the events of a history in real-time order.  Nothing has
+to be decided at a call; at the *return* of an operation it must have taken
+effect, so if it has not, choose one open operation to take effect now, and
+another, until the returning one is among them.  A configuration is therefore
+(place in the events, state, which of the open operations have taken effect):
+the mask covers the *window* of open operations only, in slots that are reused
+after a return, and not the whole history as in the search of Wing & Gong.
+Visiting each configuration once makes the search finite and, since windows are
+as narrow as the concurrency, fast.  (Lowe, "Testing for linearizability",
+2017, calls the lazy scheme just-in-time; the cache of configurations is that
+of Wing & Gong 1993 as Lowe extended it.)
+
+What keeps the number of configurations small, and why it loses no linearization:
+
+*Reads at once.*  An operation that changes *no* state is taken as soon as it is
+open and legal: moving it to the front of the present state disturbs nobody.
+That an operation leaves *this* state alone is not enough: writing the value
+that a register happens to hold may be needed later.
+
+*One of a class.*  Of open operations with equal input and output only the one
+that must return first is tried: the others can take its place later.
+
+*Optional operations* (that never returned) stay open to the end, in a mask of
+their own.  A configuration that has used a subset of them is as good as one
+that used more, so only subsets are explored again.  An optional operation is
+tried only where it matters: where it changes the state and some other operation
+is then newly legal or leads elsewhere; and the operation chosen next must be
+one of those (else the optional one could be left out).  A returning operation
+is never optional, so one always follows in the same place.
+
+*No dead ends.*  Where the model says what cannot come true any more
+(``Model.can_reach``), an operation is not taken if an open read, or the next one
+to be called, could then never be legal, unless a reset that is still to come may
+lead there.
+
+The order of trying is: what lets the returning operation follow, by deadline;
+the rest; the optional ones.  Or it is the ``priority`` given (the model's guess,
+or the order that another engine found).
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from splitvote.checkers.linearizability.model import CheckResult
+from splitvote.checkers.linearizability.problem import REFUSED, GuardedSteps, Problem, Steps
+from splitvote.harness.result import Budget, BudgetExceeded
+
+CHECK_EVERY: Final = 256
+"""Nodes between two looks at the budget."""
+
+ELSEWHERE: Final = -1
+"""Stands for every state but the present one."""
+
+Trail = tuple["Trail", int] | None
+"""A linked list of the operations chosen: (earlier trail, operation)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOutcome:
+    """What a search found.
+
+    ``furthest`` is the place in ``Problem.events`` of the first return that no
+    order of operations could pass (the number of events where all were passed);
+    ``choices`` are the operations chosen on the way there, eager reads left out
+    (``witness.replay`` puts them in).  ``reason`` explains UNKNOWN.
+    """
+
+    result: CheckResult
+    nodes: int
+    furthest: int
+    choices: list[int]
+    reason: str | None = None
+
+
+class _Row(dict[int, int]):
+    """Next states of one state by class, asked for once."""
+
+    __slots__ = ("_state", "_step")
+
+    def __init__(self, step: Callable[[int, int], int], state: int) -> None:
+        super().__init__()
+        self._step = step
+        self._state = state
+
+    def __missing__(self, cls: int) -> int:
+        after = self[cls] = self._step(self._state, cls)
+        return after
+
+
+class Table(dict[int, _Row]):
+    """The memoised step: ``table[state][class]`` is the next state or REFUSED."""
+
+    __slots__ = ("_step",)
+
+    def __init__(self, step: Callable[[int, int], int]) -> None:
+        super().__init__()
+        self._step = step
+
+    def __missing__(self, state: int) -> _Row:
+        row = self[state] = _Row(self._step, state)
+        return row
+
+
+class Layout:
+    """A problem's events laid out for the walk, as far as the walk has come.
+
+    ``bits`` has one bit an operation: of its slot in the window, or of its place
+    among the optional ones.  ``open_at`` lists, for the place of each return,
+    the operations that are open there and will return, the earliest deadline
+    first; ``optional_at`` counts the optional operations called before it.
+    ``laid`` is the place up to which all this is known.
+    """
+
+    def __init__(self, events: Sequence[int], optional: Sequence[bool]) -> None:
+        self._events = events
+        self._optional = optional
+        self._deadlines = {~event: place for place, event in enumerate(events) if event < 0}
+        self._free: list[int] = []
+        self._slots = 0
+        self._window: list[tuple[int, int]] = []
+        self.bits = [0] * len(optional)
+        self.open_at: dict[int, list[int]] = {}
+        self.optional_at: dict[int, int] = {}
+        self.optionals: list[int] = []
+        self.laid = 0
+
+    def extend(self, count: int = 64) -> None:
+        """Lay out ``count`` events more: assign slots and list what is open at each return."""
+        bits, optionals, window, free = self.bits, self.optionals, self._window, self._free
+        start, self.laid = self.laid, min(self.laid + count, len(self._events))
+        for place in range(start, self.laid):
+            event = self._events[place]
+            if event < 0:
+                self.open_at[place] = [operation for _, operation in window]
+                self.optional_at[place] = len(optionals)
+                del window[0]  # the one that returns now has the earliest deadline
+                free.append(bits[~event])
+            elif self._optional[event]:
+                bits[event] = 1 << len(optionals)
+                optionals.append(event)
+            else:
+                if not free:
+                    free.append(1 << self._slots)
+                    self._slots += 1
+                bits[event] = free.pop()
+                insort(window, (self._deadlines[event], event))
+
+
+def search(
+    problem: Problem,
+    budget: Budget | None = None,
+    *,
+    priority: Sequence[int] | None = None,
+    on_configuration: Callable[[int, int, Trail], None] | None = None,
+) -> SearchOutcome:
+    """Decide a problem; UNKNOWN (with the furthest place reached) when the budget is spent.
+
+    ``priority`` is per operation, lower is tried first (instead of the problem's own).  ``on_configuration``
+    is told of each new (place, state, trail), for those who want to see more of
+    the search than its end.
+    """
+    return _Search(problem, budget or Budget(), priority or problem.priority, on_configuration).run()
+
+
+_Frame = tuple[int, int, int, int, int, Trail, list[int]]
+"""A configuration (place, state, taken, spent), the state before an optional operation just taken there, the trail
+that led to it, and the operations still to be tried from it, the best last."""
+
+
+class _Search:
+    def __init__(
+        self,
+        problem: Problem,
+        budget: Budget,
+        priority: Sequence[int] | None,
+        on_configuration: Callable[[int, int, Trail], None] | None,
+    ) -> None:
+        self.events = problem.events
+        self.classes = problem.classes
+        self.optional = problem.optional
+        self.layout = Layout(problem.events, problem.optional)
+        self.read_only = problem.steps.read_only
+        self.table = Table(problem.steps.step)
+        self.asks, self.denies = _asks_and_denies(problem.steps)
+        self.initial = problem.steps.initial
+        self.budget = budget
+        self.outlook = None if problem.outlook is None else _Outlook(problem, self.layout)
+        self.priority = priority
+        self.on_configuration = on_configuration
+        self.nodes = 0
+        self.seen: dict[tuple[int, int, int], list[int]] = {}
+
+    def run(self) -> SearchOutcome:
+        """Depth first: a frame is a configuration and the operations still to be tried from it."""
+        bits, optional = self.layout.bits, self.optional
+        furthest, best = -1, None
+        trail: Trail = None
+        place, taken = self.advance(0, self.initial, 0)
+        state, spent, before = self.initial, 0, -1
+        frames: list[_Frame] = []
+        while True:
+            if place > furthest:
+                furthest, best = place, trail
+                if place == len(self.events):
+                    return SearchOutcome(CheckResult.OK, self.nodes, place, unroll(best))
+            if self.is_new(place, state, taken, spent):
+                self.nodes += 1
+                if self.nodes % CHECK_EVERY == 0:
+                    try:
+                        self.budget.check(CHECK_EVERY)
+                    except BudgetExceeded as exceeded:
+                        return SearchOutcome(
+                            CheckResult.UNKNOWN, self.nodes, furthest, unroll(best), reason=str(exceeded)
+                        )
+                if self.on_configuration is not None:
+                    self.on_configuration(place, state, trail)
+                choices = self.candidates(place, state, taken, spent, before)
+                frames.append((place, state, taken, spent, before, trail, choices))
+            operation = self.next_choice(frames)
+            if operation is None:
+                return SearchOutcome(CheckResult.ILLEGAL, self.nodes, furthest, unroll(best))
+            place, state, taken, spent, _, trail, _ = frames[-1]
+            trail = (trail, operation)
+            after = self.table[state][self.classes[operation]]
+            before = -1
+            if optional[operation]:
+                spent |= bits[operation]
+                before = state
+            else:
+                taken |= bits[operation]
+            if after != state:
+                state = after
+                reads = self.reads(place, state, taken)
+                if reads:
+                    taken |= reads
+                    before = -1
+            at = place
+            place, taken = self.advance(place, state, taken)
+            if place != at:
+                before = -1
+
+    def next_choice(self, frames: list[_Frame]) -> int | None:
+        """Drop the frames that are exhausted; return the next operation worth taking of the deepest left."""
+        table, classes, outlook = self.table, self.classes, self.outlook
+        while frames:
+            place, state, taken, spent, before, _, choices = frames[-1]
+            row = table[state]
+            while choices:
+                operation = choices.pop()
+                cls = classes[operation]
+                after = row[cls]
+                if after < 0 or (before >= 0 and table[before][cls] == after):
+                    continue
+                if outlook is None or not outlook.is_dead_end(place, after, taken, spent, operation):
+                    return operation
+            frames.pop()
+        return None
+
+    def advance(self, place: int, state: int, taken: int) -> tuple[int, int]:
+        """Walk on to the next return of an operation that has not taken effect, taking new reads on the way."""
+        events, layout, classes, read_only, optional = (
+            self.events,
+            self.layout,
+            self.classes,
+            self.read_only,
+            self.optional,
+        )
+        bits, row = layout.bits, self.table[state]
+        while place < len(events):
+            if place == layout.laid:
+                layout.extend()
+            for at in range(place, layout.laid):
+                event = events[at]
+                if event < 0:
+                    bit = bits[~event]
+                    if not taken & bit:
+                        return at, taken
+                    taken ^= bit
+                elif read_only[classes[event]] and not optional[event] and row[classes[event]] == state:
+                    taken |= bits[event]
+            place = layout.laid
+        return place, taken
+
+    def reads(self, place: int, state: int, taken: int) -> int:
+        """Return the bits of the open reads that are legal in a state just entered."""
+        row, bits, classes, read_only = self.table[state], self.layout.bits, self.classes, self.read_only
+        found = 0
+        for operation in self.layout.open_at[place]:
+            cls = classes[operation]
+            if read_only[cls] and not taken & bits[operation] and row[cls] == state:
+                found |= bits[operation]
+        return found
+
+    def is_new(self, place: int, state: int, taken: int, spent: int) -> bool:
+        """Note the configuration, unless one as good was here (one that spent a subset of the optional operations)."""
+        key = (place, state, taken)
+        visits = self.seen.get(key)
+        if visits is None:
+            self.seen[key] = [spent]
+            return True
+        for earlier in visits:
+            if not earlier & ~spent:
+                return False
+        visits.append(spent)
+        return True
+
+    def candidates(self, place: int, state: int, taken: int, spent: int, before: int) -> list[int]:
+        """Return the operations worth taking here, the best last.
+
+        ``before`` is the state before an optional operation that has just been
+        taken in this place, -1 where none was: what does the same from there
+        does not need that operation.
+        """
+        table, classes, bits = self.table, self.classes, self.layout.bits
+        row = table[state]
+        skipped = table[before] if before >= 0 else None
+        wanted = classes[~self.events[place]]
+        live = [operation for operation in self.layout.open_at[place] if not taken & bits[operation]]
+        tried: set[int] = set()
+        first: list[int] = []
+        rest: list[int] = []
+        for operation in live:
+            cls = classes[operation]
+            if cls in tried:
+                continue
+            tried.add(cls)
+            if self.priority is not None:  # it is looked at when its turn comes
+                rest.append(operation)
+                continue
+            after = row[cls]
+            if after < 0 or (skipped is not None and skipped[cls] == after):
+                continue
+            (first if cls == wanted or table[after][wanted] >= 0 else rest).append(operation)
+        called = self.layout.optional_at[place]
+        if called:
+            unspent = [operation for operation in self.layout.optionals[:called] if not spent & bits[operation]]
+            rest += self.useful_optionals(state, live, unspent, tried, skipped)
+        found = first + rest
+        if self.priority is not None:
+            found.sort(key=self.priority.__getitem__)
+        found.reverse()
+        return found
+
+    def useful_optionals(
+        self, state: int, live: list[int], unspent: list[int], tried: set[int], skipped: dict[int, int] | None
+    ) -> list[int]:
+        """Return the optional operations after which another operation does what it could not do before."""
+        classes, row = self.classes, self.table[state]
+        asked = None if self.asks is None else self.asked_states(state, live, unspent)
+        found = []
+        for operation in unspent:
+            cls = classes[operation]
+            if cls in tried:
+                continue
+            tried.add(cls)
+            after = row[cls]
+            if after < 0 or after == state or (skipped is not None and skipped[cls] == after):
+                continue
+            if asked is None:
+                useful = self.is_useful(operation, state, after, live, unspent)
+            else:
+                useful = after in asked or ELSEWHERE in asked
+            if useful:
+                found.append(operation)
+        return found
+
+    def is_useful(self, operation: int, state: int, after: int, live: list[int], unspent: list[int]) -> bool:
+        """Whether an operation that leads from ``state`` to ``after`` changes what another one does."""
+        classes, row, then = self.classes, self.table[state], self.table[after]
+        return any(then[classes[other]] not in (REFUSED, row[classes[other]]) for other in live) or any(
+            then[classes[other]] not in (REFUSED, after, row[classes[other]]) for other in unspent if other != operation
+        )
+
+    def asked_states(self, state: int, live: list[int], unspent: list[int]) -> set[int]:
+        """Return the states that open operations ask for, with ELSEWHERE if one asks for any but this one.
+
+        The short cut of ``is_useful`` for guarded assignments: an operation does
+        in another state what it could not do here only if it asks for that state,
+        or asks for a state other than this.
+        """
+        asks, classes, denies = self.asks, self.classes, self.denies
+        assert asks is not None
+        asked = {asks[classes[operation]] for operation in live}
+        asked.update([asks[classes[operation]] for operation in unspent])
+        asked.discard(ELSEWHERE)
+        if any(denies[classes[operation]] == state for operation in live):
+            asked.add(ELSEWHERE)
+        return asked
+
+
+class _Outlook:
+    """Tells which states are dead ends, given what is still to come."""
+
+    def __init__(self, problem: Problem, layout: Layout) -> None:
+        assert problem.outlook is not None
+        self.problem = problem
+        self.layout = layout
+        self.can_reach = Table(problem.outlook.can_reach)
+        self.calls = {event: place for place, event in enumerate(problem.events) if event >= 0}
+        self.returns = {~event: place for place, event in enumerate(problem.events) if event < 0}
+        self.next_read = self._next_reads()
+        self.relevant: dict[int, list[int]] = {}
+
+    def _next_reads(self) -> list[int]:
+        """Return, for each place, the class of the next read called after it that will return, -1 for none."""
+        problem = self.problem
+        upcoming, found = -1, [-1] * len(problem.events)
+        for place in range(len(problem.events) - 1, -1, -1):
+            found[place] = upcoming
+            event = problem.events[place]
+            if event >= 0 and not problem.optional[event] and problem.steps.read_only[problem.classes[event]]:
+                upcoming = problem.classes[event]
+        return found
+
+    def is_dead_end(self, place: int, state: int, taken: int, spent: int, operation: int) -> bool:
+        """Whether after ``operation``, which leads to ``state``, an open read or the next one could never be legal."""
+        classes, read_only, reach = self.problem.classes, self.problem.steps.read_only, self.can_reach[state]
+        upcoming = self.next_read[place]
+        if (
+            upcoming >= 0
+            and not reach[upcoming]
+            and not self.is_reset_to_come(place, upcoming, taken, spent, operation)
+        ):
+            return True
+        bits = self.layout.bits
+        return any(
+            other != operation
+            and read_only[classes[other]]
+            and not taken & bits[other]
+            and not reach[classes[other]]
+            and not self.is_reset_to_come(place, classes[other], taken, spent, operation)
+            for other in self.layout.open_at[place]
+        )
+
+    def is_reset_to_come(self, place: int, cls: int, taken: int, spent: int, operation: int) -> bool:
+        """Whether a reset after which the class may become legal has not taken effect yet."""
+        relevant = self.relevant.get(cls)
+        if relevant is None:
+            outlook = self.problem.outlook
+            assert outlook is not None
+            relevant = self.relevant[cls] = [
+                reset for reset in outlook.resets if self.can_reach[outlook.reset_states[reset]][cls]
+            ]
+        bits, optional = self.layout.bits, self.problem.optional
+        for reset in relevant:
+            if reset == operation or (optional[reset] and self.calls.get(reset) is None):
+                continue
+            if self.calls[reset] > place:
+                return True
+            if optional[reset]:
+                if not spent & bits[reset]:
+                    return True
+            elif self.returns[reset] >= place and not taken & bits[reset]:
+                return True
+        return False
+
+
+def _asks_and_denies(steps: Steps) -> tuple[list[int] | None, list[int]]:
+    """Return, by class, the state asked for and the one excluded, -1 for none; (None, []) where it is not so simple."""
+    if not isinstance(steps, GuardedSteps) or steps.is_exotic:
+        return None, []
+    pairs = list(zip(steps.tests, steps.operands, strict=True))
+    return [operand if test == 1 else -1 for test, operand in pairs], [
+        operand if test == 2 else -1 for test, operand in pairs
+    ]
+
+
+def unroll(trail: Trail) -> list[int]:
+    """Return a trail's operations, the first chosen first."""
+    operations = []
+    while trail is not None:
+        trail, operation = trail
+        operations.append(operation)
+    operations.reverse()
+    return operations
