@@ -1,0 +1,120 @@
+"""What a cluster on this machine consists of, written down, so that whatever a killed harness left can be undone.
+
+``cluster.json`` in the cluster's directory names every process (so that it can
+be told from a stranger that got its pid), every port, and every data directory
+that we made (so that nothing else is ever removed).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from splitvote.harness.cluster import ProcessState
+from splitvote.harness.clusters.processes import ProcessRecord, state_of, wait_state
+from splitvote.harness.errors import NemesisError
+
+FILE_NAME: Final = "cluster.json"
+END_TIMEOUT_S: Final = 10.0
+
+
+class MadeDirectory(msgspec.Struct, frozen=True):
+    """A directory of our making, by device and inode: a path alone may be anything's by now."""
+
+    path: str
+    device: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: Path) -> MadeDirectory:
+        """Note a directory; raises OSError."""
+        found = path.lstat()
+        return cls(str(path), found.st_dev, found.st_ino)
+
+    def is_still_there(self) -> bool:
+        """Whether the path is still this very directory."""
+        try:
+            return MadeDirectory.of(Path(self.path)) == self
+        except OSError:
+            return False
+
+
+class MemberDescription(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One member: its process when it has one, its ports on 127.0.0.1, its data when we made it."""
+
+    client_port: int | None = None
+    peer_port: int | None = None
+    proxy_port: int | None = None
+    process: ProcessRecord | None = None
+    data: MadeDirectory | None = None
+
+
+class ClusterDescription(msgspec.Struct, frozen=True, omit_defaults=True):
+    """All of one cluster; ``harness`` is who brought it up."""
+
+    harness: ProcessRecord
+    members: dict[str, MemberDescription]
+    proxy: ProcessRecord | None = None
+    schema: int = 1
+
+    def processes(self) -> dict[str, ProcessRecord]:
+        """The processes by what they are, as far as there are any."""
+        named = {name: member.process for name, member in self.members.items()} | {"link proxy": self.proxy}
+        return {name: process for name, process in named.items() if process is not None}
+
+    def is_running(self) -> bool:
+        """Whether its harness is there and has it up."""
+        return bool(self.processes()) and self.harness.is_alive()
+
+
+def write_description(directory: Path, description: ClusterDescription) -> None:
+    """Replace the directory's description in one step; raises OSError."""
+    file = directory / FILE_NAME
+    fresh = file.with_suffix(".fresh")
+    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(description)))
+    fresh.replace(file)
+
+
+def read_description(directory: Path) -> ClusterDescription | None:
+    """The directory's description; None where there is none, NemesisError when it cannot be understood."""
+    file = directory / FILE_NAME
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=ClusterDescription)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as problem:
+        raise NemesisError(f"cannot read {file}: {problem}; end the processes it names by hand") from None
+
+
+async def heal_leftovers(directory: Path) -> list[str]:
+    """End every process that a killed harness left of the cluster in ``directory``; what was done, a line each.
+
+    A cluster whose harness still runs is left alone, and so is a process that
+    merely has an old one's pid.  Idempotent; NemesisError when a process will
+    not end.
+    """
+    description = read_description(Path(directory))
+    if description is None:
+        return []
+    if description.is_running():
+        return [f"{directory}: left alone, its harness (pid {description.harness.pid}) still runs"]
+    done = []
+    for name, process in description.processes().items():
+        if process.is_alive():
+            done.append(await _end(directory, name, process))
+    return done
+
+
+async def _end(directory: Path, name: str, process: ProcessRecord) -> str:
+    """End one process; SIGKILL ends a suspended one as well, so that it needs no SIGCONT."""
+    was = "was paused" if state_of(process.pid) is ProcessState.PAUSED else "was running"
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGKILL)
+    if not await wait_state(process.pid, ProcessState.STOPPED, timeout_s=END_TIMEOUT_S):
+        raise NemesisError(f"{name} (pid {process.pid}) of {directory} is not gone {END_TIMEOUT_S:g} s after SIGKILL")
+    return f"{directory}: ended {name} (pid {process.pid}), which {was}"

@@ -1,0 +1,316 @@
+"""Real etcd members as children on 127.0.0.1, every directed link through a proxy: no root, no docker.
+
+Each member's peers know it by a link-local address that nothing can dial; what
+it sends to them goes through its own SOCKS5 listener of one proxy process
+(``linkproxy``), hence links can be cut, delayed, jittered and rate-limited one
+way.  Clients talk to the members directly.
+
+Members and proxy end with the harness, whatever ends it (``tether``); what is
+running, and what was made, is in the directory's ``cluster.json``
+(``leftovers``)::
+
+    DIRECTORY/cluster.json   DIRECTORY/data/<node>/   DIRECTORY/logs/<node>.log
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+from splitvote.harness.cluster import Admin, Data, Health, Links, Logs, Process, Roles
+from splitvote.harness.clusters.connections import MemberConnections
+from splitvote.harness.clusters.lastwords import last_words
+from splitvote.harness.clusters.leftovers import (
+    ClusterDescription,
+    heal_leftovers,
+    read_description,
+    write_description,
+)
+from splitvote.harness.clusters.links import ProxyLinks
+from splitvote.harness.clusters.members import LocalMembers, Member
+from splitvote.harness.clusters.processes import Children, ProcessRecord, started
+from splitvote.harness.errors import ConfigError, EnvironmentFailure, NemesisError, TransportError
+from splitvote.harness.etcd.daemon import Etcd, ServerOptions, find_etcd
+
+if TYPE_CHECKING:
+    from splitvote.harness.etcd.connection import ConnectionOptions
+
+__all__ = ["LocalCluster", "heal_leftovers"]
+
+C = TypeVar("C")
+
+MOST_NODES: Final = 9
+READY_TIMEOUT_S: Final = 30.0
+READY_KEY: Final = b"splitvote/ready"
+"""Written when the cluster comes up, to see a write committed: once, and again only if that was not answered."""
+
+PORT_ATTEMPTS: Final = 5
+_POLL_S: Final = 0.02
+_CALL_TIMEOUT_S: Final = 2.0
+_PORT_TAKEN: Final = "address already in use"
+
+
+class _PortTakenError(Exception):
+    """Somebody bound a port between our finding it and a member's binding it."""
+
+
+class LocalCluster:
+    """``nodes`` members n1, n2 ... in ``directory``; ``async with`` brings them up and takes them down.
+
+    ``etcd`` is a path, or None for the newest of PATH and the extra;
+    ``etcd_by_node`` overrides it for single nodes; ``etcd_args`` are further
+    flags for every member ("--snapshot-count=100").  Raises ConfigError for
+    what cannot be, such as a path that is no etcd; touches nothing before ``up``.
+    """
+
+    name: Final = "local"
+
+    def __init__(
+        self,
+        *,
+        directory: Path,
+        nodes: int = 5,
+        etcd: Etcd | str | Path | None = None,
+        etcd_by_node: Mapping[str, Etcd | str | Path] | None = None,
+        etcd_args: Sequence[str] = (),
+        options: ServerOptions | None = None,
+        ready_timeout_s: float = READY_TIMEOUT_S,
+    ) -> None:
+        if not 1 <= nodes <= MOST_NODES:
+            raise ConfigError(f"{nodes} nodes: the local cluster has 1 to {MOST_NODES}")
+        self.directory = Path(directory).absolute()
+        self.nodes: tuple[str, ...] = tuple(f"n{number}" for number in range(1, nodes + 1))
+        binaries = _binaries(self.nodes, etcd, etcd_by_node or {})
+        self._members = {
+            name: Member(name, number, self.directory, binaries[name]) for number, name in enumerate(self.nodes, 1)
+        }
+        self._ready_timeout_s = ready_timeout_s
+        self._children = Children()
+        self._process = LocalMembers(
+            self._members,
+            self._children,
+            token=f"splitvote-{zlib.crc32(os.fsencode(self.directory)):08x}",
+            options=options or ServerOptions(),
+            arguments=tuple(etcd_args),
+            on_change=self._describe,
+        )
+        self._links = ProxyLinks(self.nodes, self._children)
+        self._connections = self.connections()
+        self._capabilities: dict[type[Any], object] = {
+            Process: self._process,
+            Logs: self._process,
+            Data: self._process,
+        }
+        if nodes > 1:
+            self._capabilities[Links] = self._links
+        self._is_up = False
+        self._is_described = False
+
+    @property
+    def endpoints(self) -> dict[str, str]:
+        """Every node's client address, "127.0.0.1:port"; the ports are found, and held, at the first look."""
+        return {name: member.client_address for name, member in self._members.items()}
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Every node's etcd version."""
+        return {name: member.etcd.version for name, member in self._members.items()}
+
+    @property
+    def binaries(self) -> dict[str, Etcd]:
+        """Every node's etcd binary."""
+        return {name: member.etcd for name, member in self._members.items()}
+
+    def connections(self, options: ConnectionOptions | None = None) -> MemberConnections:
+        """Fresh connections to every node, for whoever closes them (a binding); may be made before ``up``."""
+        return MemberConnections(self.nodes, self._address_of, options)
+
+    def _address_of(self, node: str) -> str:
+        return self._members[node].client_address
+
+    def capability(self, kind: type[C]) -> C | None:
+        """See ``Cluster.capability``; all there are, but that a single node has no links."""
+        if kind not in self._capabilities and kind in (Roles, Health, Admin):
+            from splitvote.harness.etcd.capabilities import EtcdAdmin, EtcdHealth, EtcdRoles
+
+            roles = EtcdRoles(self._connections)
+            self._capabilities |= {
+                Roles: roles,
+                Health: EtcdHealth(self._connections),
+                Admin: EtcdAdmin(self._connections, roles),
+            }
+        return cast("C | None", self._capabilities.get(kind))
+
+    async def __aenter__(self) -> LocalCluster:
+        await self.up()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.down()
+
+    async def up(self) -> None:
+        """Start proxy and members, and wait until a write is committed and every member answers.
+
+        Goes on with the data of an earlier ``up`` in the same directory.  Raises
+        EnvironmentFailure, with a member's own words, when it does not come up;
+        nothing is left running then.
+        """
+        if self._is_up:
+            return
+        try:
+            await self._come_up()
+        except BaseException:
+            await self.down()
+            raise
+        self._is_up = True
+
+    async def _come_up(self) -> None:
+        await self._prepare()
+        for _ in range(PORT_ATTEMPTS):
+            try:
+                await self._start_all()
+                await self._await_ready()
+            except _PortTakenError:
+                await self.down()
+            else:
+                return
+        raise EnvironmentFailure(f"ports of 127.0.0.1 that were free were taken {PORT_ATTEMPTS} times over; try again")
+
+    async def _prepare(self) -> None:
+        """Make the directory ours: foreign data is refused, our own from before is taken over."""
+        try:
+            await heal_leftovers(self.directory)
+            earlier = read_description(self.directory)
+            if earlier is not None and earlier.is_running():
+                who = "this very process" if earlier.harness.pid == os.getpid() else f"pid {earlier.harness.pid}"
+                raise EnvironmentFailure(f"{self.directory} is in use by {who}: take another directory")
+            for name, member in self._members.items():
+                described = None if earlier is None else earlier.members.get(name)
+                if described is not None and described.data is not None and described.data.is_still_there():
+                    member.made = described.data
+                elif member.has_data:
+                    raise EnvironmentFailure(f"{member.data} exists and is not of our making: take another directory")
+            for folder in (self.directory / "logs", self.directory / "data"):
+                folder.mkdir(parents=True, exist_ok=True)
+        except (OSError, NemesisError) as failure:
+            raise EnvironmentFailure(f"cannot use {self.directory} for a cluster: {failure}") from None
+
+    async def _start_all(self) -> None:
+        try:
+            for member in self._members.values():
+                member.hold_ports()
+            write_description(self.directory, self._description())
+            self._is_described = True
+            if len(self.nodes) > 1:
+                places = {name: (member.peer_address, member.peer_port) for name, member in self._members.items()}
+                ports = await self._links.open(places, self.directory / "logs" / "linkproxy.log")
+                for name, port in ports.items():
+                    self._members[name].proxy_port = port
+            for name in self.nodes:
+                await self._process.start(name)
+        except (OSError, NemesisError) as failure:
+            raise EnvironmentFailure(f"the cluster cannot be started: {failure}") from None
+
+    async def _await_ready(self) -> None:
+        """Wait for a leader, for one committed write, and for a linearizable read on every member."""
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + self._ready_timeout_s
+        is_written = False
+        missing: dict[str, str] = {}
+        while loop.time() < deadline_s:
+            self._check_members()
+            is_written = is_written or await self._write_once()
+            if is_written:
+                missing = await self._need(Health).unready(self.nodes)
+                if not missing:
+                    return
+            await asyncio.sleep(_POLL_S)
+        node = next(iter(missing), self.nodes[0])
+        what = f"{', '.join(missing)} did not answer" if is_written else "no write was committed"
+        raise EnvironmentFailure(
+            f"the cluster did not come up: {what} within {self._ready_timeout_s:g} s; {self._words_of(node)}"
+        )
+
+    def _check_members(self) -> None:
+        """Say why a member has ended, if one has."""
+        for name, member in self._members.items():
+            if not member.is_up:
+                words = self._words_of(name)
+                if _PORT_TAKEN in words:
+                    raise _PortTakenError(words)
+                raise EnvironmentFailure(f"{name} ended as soon as it was started; {words}")
+
+    def _words_of(self, node: str) -> str:
+        member = self._members[node]
+        return f"{node} (log: {member.log}) said: {last_words(member.log, member.log_offset)}"
+
+    async def _write_once(self) -> bool:
+        """Try to have the readiness write committed, once there is a leader."""
+        from splitvote.harness.etcd.methods import PUT
+        from splitvote.harness.etcd.stubs import rpc_pb2 as pb
+
+        leader = await self._need(Roles).leader()
+        if leader not in self._members:
+            return False
+        try:
+            request = pb.PutRequest(key=READY_KEY, value=b"1")
+            await self._connections[leader].unary(PUT, request, timeout_s=_CALL_TIMEOUT_S)
+        except TransportError:
+            return False
+        return True
+
+    def _need(self, kind: type[C]) -> C:
+        capability = self.capability(kind)
+        assert capability is not None
+        return capability
+
+    async def down(self) -> None:
+        """End every member and the proxy and give the ports back; data and logs stay.  Idempotent."""
+        self._is_up = False
+        try:
+            await self._process.kill_all()
+        finally:
+            await self._links.close()
+            await self._connections.close()
+            self._children.close()
+            for member in self._members.values():
+                member.release_ports()
+                member.proxy_port = None
+        self._describe()
+
+    def _describe(self) -> None:
+        """Keep cluster.json current, as far as a full disk allows: our children end with us in any case."""
+        if self._is_described:
+            with contextlib.suppress(OSError):
+                write_description(self.directory, self._description())
+
+    def _description(self) -> ClusterDescription:
+        return ClusterDescription(
+            harness=ProcessRecord(os.getpid(), started(os.getpid()), ""),
+            members={name: member.describe() for name, member in self._members.items()},
+            proxy=self._links.record,
+        )
+
+
+def _binaries(
+    nodes: Sequence[str], etcd: Etcd | str | Path | None, by_node: Mapping[str, Etcd | str | Path]
+) -> dict[str, Etcd]:
+    if strange := [name for name in by_node if name not in nodes]:
+        raise ConfigError(f"there is no node {strange[0]!r} to give an etcd of its own; nodes are {', '.join(nodes)}")
+    found: dict[Etcd | str | Path | None, Etcd] = {}
+    binaries = {}
+    for name in nodes:
+        wanted = by_node.get(name, etcd)
+        if isinstance(wanted, Etcd):
+            binaries[name] = wanted
+        else:
+            binaries[name] = found.get(wanted) or found.setdefault(wanted, find_etcd(wanted))
+    return binaries

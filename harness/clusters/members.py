@@ -1,0 +1,287 @@
+"""Members as children of this process: the capabilities Process, Logs and Data of the local cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from splitvote.harness.cluster import ProcessState
+from splitvote.harness.clusters.leftovers import MadeDirectory, MemberDescription
+from splitvote.harness.clusters.ports import LOOPBACK, HeldPort
+from splitvote.harness.clusters.processes import (
+    Children,
+    ProcessRecord,
+    started,
+    state_of,
+    thread_states,
+    wait_gone,
+    wait_state,
+)
+from splitvote.harness.errors import NemesisError
+from splitvote.harness.etcd.daemon import Etcd, Seat, ServerOptions, clean_environment, flags
+
+STOP_TIMEOUT_S: Final = 20.0
+"""How long SIGTERM may take: a leader hands over first, within its request timeout of 5 s + 2 elections."""
+
+KILL_TIMEOUT_S: Final = 10.0
+SUSPEND_TIMEOUT_S: Final = 5.0
+_COPY_BYTES: Final = 1 << 20
+
+
+class Member:
+    """One member's place on this machine, and its process while it has one."""
+
+    def __init__(self, name: str, number: int, directory: Path, etcd: Etcd) -> None:
+        self.name = name
+        self.etcd = etcd
+        # Zoneless link-local: Go would bypass the proxy for 127.0.0.1, and nobody can dial this by accident.
+        self.peer_address = f"fe80::{number:x}"
+        self.data = directory / "data" / name
+        self.log = directory / "logs" / f"{name}.log"
+        self.proxy_port: int | None = None
+        self.made: MadeDirectory | None = None
+        self.process: subprocess.Popen[bytes] | None = None
+        self.log_offset = 0
+        self.starting = asyncio.Lock()
+        self._held: tuple[HeldPort, ...] = ()
+        self._numbers: tuple[int, int] | None = None
+        self._record: ProcessRecord | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it has a process that has not ended."""
+        return self.process is not None and self.process.poll() is None
+
+    def hold_ports(self) -> None:
+        """Find a client port and a peer port, unless some are held, and keep them until ``release_ports``."""
+        if not self._held:
+            self._held = (HeldPort(), HeldPort())
+            self._numbers = (self._held[0].number, self._held[1].number)
+
+    def make_room(self) -> None:
+        """Let the process that is about to be started listen on the ports."""
+        for port in self._held:
+            port.make_room()
+
+    def release_ports(self) -> None:
+        """Give the ports back; their numbers are still told, until others are held."""
+        for port in self._held:
+            port.release()
+        self._held = ()
+
+    def _ports(self) -> tuple[int, int]:
+        if self._numbers is None:
+            self.hold_ports()
+        assert self._numbers is not None
+        return self._numbers
+
+    @property
+    def client_address(self) -> str:
+        """Host and port for clients; found, and held, at the first look."""
+        return f"{LOOPBACK}:{self._ports()[0]}"
+
+    @property
+    def peer_port(self) -> int:
+        """The port it listens on for peers."""
+        return self._ports()[1]
+
+    @property
+    def has_data(self) -> bool:
+        """Whether there is anything at its data directory's path."""
+        return os.path.lexists(self.data)
+
+    def note_process(self) -> None:
+        """Write down who the process is, right after it was started."""
+        assert self.process is not None
+        self._record = ProcessRecord(self.process.pid, started(self.process.pid), str(self.data))
+
+    def describe(self) -> MemberDescription:
+        """For cluster.json."""
+        return MemberDescription(
+            client_port=self._numbers and self._numbers[0],
+            peer_port=self._numbers and self._numbers[1],
+            proxy_port=self.proxy_port,
+            process=self._record if self.is_up else None,
+            data=self.made,
+        )
+
+
+class LocalMembers:
+    """Start, end, suspend and wipe the members; ``on_change`` is called after each start and end."""
+
+    def __init__(
+        self,
+        members: Mapping[str, Member],
+        children: Children,
+        *,
+        token: str,
+        options: ServerOptions,
+        arguments: tuple[str, ...] = (),
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._members = members
+        self._children = children
+        self._token = token
+        self._options = options
+        self._arguments = arguments
+        self._on_change = on_change
+
+    def _member(self, node: str) -> Member:
+        try:
+            return self._members[node]
+        except KeyError:
+            raise NemesisError(f"there is no node {node!r}; nodes are {', '.join(self._members)}") from None
+
+    async def start(self, node: str) -> None:
+        """See ``Process.start``; what becomes of the process then is the cluster's affair, not an error."""
+        member = self._member(node)
+        async with member.starting:
+            if member.is_up:
+                return
+            try:
+                self._make_data(member)
+                await self._spawn(member)
+            except OSError as failure:
+                raise NemesisError(f"cannot start {node}: {failure}") from None
+        self._on_change()
+
+    def _make_data(self, member: Member) -> None:
+        if member.made is not None and member.made.is_still_there():
+            return
+        member.data.mkdir(parents=True, mode=0o700)
+        member.made = MadeDirectory.of(member.data)
+
+    async def _spawn(self, member: Member) -> None:
+        seat = Seat(
+            name=member.name,
+            data=member.data,
+            listen_peer_url=f"http://{LOOPBACK}:{member.peer_port}",
+            client_url=f"http://{member.client_address}",
+            token=self._token,
+            peer_urls={name: f"http://[{other.peer_address}]:2380" for name, other in self._members.items()},
+        )
+        proxy_url = None if member.proxy_port is None else f"socks5://{LOOPBACK}:{member.proxy_port}"
+        member.make_room()
+        member.log.parent.mkdir(parents=True, exist_ok=True)
+        if member.process is not None:  # it ended by itself
+            self._children.forget(member.process)
+        with member.log.open("ab") as output:
+            member.log_offset = output.tell()
+            member.process = await self._children.spawn(
+                flags(member.etcd, seat, self._options, self._arguments),
+                env=clean_environment(os.environ, proxy_url=proxy_url),
+                output=output,
+            )
+        member.note_process()
+
+    async def stop(self, node: str) -> None:
+        """See ``Process.stop``; a suspended member is resumed, since it could not hear the signal."""
+        member = self._member(node)
+        self._signal(member, signal.SIGTERM)
+        self._signal(member, signal.SIGCONT)
+        await self._ended(member, "SIGTERM", STOP_TIMEOUT_S)
+
+    async def kill(self, node: str) -> None:
+        """See ``Process.kill``; works on a suspended member, too."""
+        member = self._member(node)
+        self._signal(member, signal.SIGKILL)
+        await self._ended(member, "SIGKILL", KILL_TIMEOUT_S)
+
+    async def kill_all(self) -> None:
+        """Kill every member at once."""
+        for member in self._members.values():
+            self._signal(member, signal.SIGKILL)
+        for member in self._members.values():
+            await self._ended(member, "SIGKILL", KILL_TIMEOUT_S)
+
+    async def _ended(self, member: Member, how: str, timeout_s: float) -> None:
+        process = member.process
+        if process is None:
+            return
+        if not await wait_gone(process, timeout_s=timeout_s):
+            raise NemesisError(f"{member.name} (pid {process.pid}) is not gone {timeout_s:g} s after {how}")
+        self._children.forget(process)
+        if member.process is process:  # nobody has ended it, or started it anew, while we waited
+            member.process = None
+            self._on_change()
+
+    async def pause(self, node: str) -> None:
+        """See ``Process.pause``; returns when every thread is stopped."""
+        if not await self._told(self._member(node), signal.SIGSTOP, ProcessState.PAUSED):
+            raise NemesisError(f"{node} cannot be paused: it does not run")
+
+    async def resume(self, node: str) -> None:
+        """See ``Process.resume``; does nothing when it does not run."""
+        await self._told(self._member(node), signal.SIGCONT, ProcessState.RUNNING)
+
+    async def _told(self, member: Member, sign: signal.Signals, wanted: ProcessState) -> bool:
+        """Send a signal and see its effect; False when there is no process, or none any more."""
+        if member.process is None or not member.is_up:
+            return False
+        pid = member.process.pid
+        self._signal(member, sign)
+        if await wait_state(pid, wanted, timeout_s=SUSPEND_TIMEOUT_S):
+            return True
+        if not member.is_up:
+            return False
+        states = "".join(sorted(thread_states(pid)))
+        late = f"{SUSPEND_TIMEOUT_S:g} s after {sign.name}"
+        raise NemesisError(f"{member.name} (pid {pid}) is not {wanted} {late}: its threads are in {states}")
+
+    async def state(self, node: str) -> ProcessState:
+        """See ``Process.state``."""
+        member = self._member(node)
+        if member.process is None or not member.is_up:
+            return ProcessState.STOPPED
+        return state_of(member.process.pid)
+
+    async def wipe(self, node: str) -> None:
+        """See ``Process.wipe``; does nothing when there is no data."""
+        member = self._member(node)
+        if member.is_up:
+            raise NemesisError(f"{node} runs: stop it before its data is wiped")
+        if not member.has_data:
+            return
+        if member.made is None or not member.made.is_still_there():
+            raise NemesisError(f"{member.data} was not made by this cluster: it is left as it is")
+        try:
+            await asyncio.to_thread(shutil.rmtree, member.data)
+        except OSError as failure:
+            raise NemesisError(f"cannot wipe {node}: {failure}") from None
+        member.made = None
+        self._on_change()
+
+    def log_path(self, node: str) -> Path:
+        """See ``Logs.log_path``."""
+        return self._member(node).log
+
+    async def keep_data(self, destination: Path) -> None:
+        """See ``Data.keep_data``; preallocated files stay small, since their zeros become holes."""
+        for member in self._members.values():
+            kept = Path(destination) / member.name
+            if member.data.is_dir() and not (kept.exists() and kept.samefile(member.data)):
+                await asyncio.to_thread(
+                    shutil.copytree, member.data, kept, copy_function=_copy_sparsely, dirs_exist_ok=True
+                )
+
+    def _signal(self, member: Member, sign: signal.Signals) -> None:
+        if member.process is not None:
+            member.process.send_signal(sign)  # does nothing to a child that has ended
+
+
+def _copy_sparsely(source: str, destination: str) -> str:
+    """Copy a file, leaving holes for blocks of zeros: a write-ahead log is 64 MB from the start, nearly all zeros."""
+    with open(source, "rb") as original, open(destination, "wb") as copy:
+        while block := original.read(_COPY_BYTES):
+            if block.count(0) == len(block):
+                copy.seek(len(block), os.SEEK_CUR)
+            else:
+                copy.write(block)
+        copy.truncate()
+    return destination

@@ -1,0 +1,227 @@
+"""Children of this machine: spawned so that none outlives us, told apart from strangers, waited for, looked at.
+
+A process is known by its pid *and* the time it was started: a pid alone is soon
+another's.  On Linux /proc says all; elsewhere ``ps`` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Final
+
+import msgspec
+
+from splitvote.harness.cluster import ProcessState
+from splitvote.harness.clusters import tether
+
+CAN_TETHER: Final = sys.platform == "linux"
+TETHER_TIMEOUT_S: Final = 20.0
+_POLL_S: Final = 0.005
+_STOPPED_STATES: Final = frozenset("T")
+_DEAD_STATES: Final = frozenset("ZXx")
+
+
+class ProcessRecord(msgspec.Struct, frozen=True):
+    """What it takes to know a process again: pid, start (in the system's own words), and a word of its command line."""
+
+    pid: int
+    started: str
+    mark: str
+
+    def is_alive(self) -> bool:
+        """Whether this very process still runs (or is suspended)."""
+        return (
+            bool(thread_states(self.pid))
+            and started(self.pid) == self.started
+            and any(self.mark in word for word in command_line(self.pid))
+        )
+
+
+class Children:
+    """Spawns children that end with us; ``close`` lets go of those that have been ended."""
+
+    def __init__(self, *, tethered: bool = CAN_TETHER) -> None:
+        self._tethered = tethered
+        self._watchdog: subprocess.Popen[bytes] | None = None
+
+    async def spawn(
+        self, command: Sequence[str], *, env: Mapping[str, str], output: IO[bytes], stdin: Any = subprocess.DEVNULL
+    ) -> subprocess.Popen[bytes]:
+        """Start a command (its first word a path); raises OSError.  Returns once it is certain to end with us.
+
+        Before that moment a child that was suspended would be left over.
+        """
+        if not self._tethered:
+            child = _popen(command, env, output, stdin)
+            self._tell_watchdog(f"+{child.pid}")
+            return child
+        reading, writing = os.pipe()
+        try:
+            try:
+                launcher = [*_script(), str(os.getpid()), str(writing)]
+                child = _popen([*launcher, *command], env, output, stdin, pass_fds=(writing,))
+            finally:
+                os.close(writing)
+            try:
+                await _closed(reading)
+            except BaseException:
+                child.kill()
+                child.wait()
+                raise
+        finally:
+            os.close(reading)
+        return child
+
+    def forget(self, child: subprocess.Popen[bytes]) -> None:
+        """Note that a child has ended and was waited for: its pid may be another's from now on."""
+        self._tell_watchdog(f"-{child.pid}")
+
+    def _tell_watchdog(self, line: str) -> None:
+        if self._tethered:
+            return
+        if self._watchdog is None:
+            self._watchdog = subprocess.Popen([*_script(), "--watch"], stdin=subprocess.PIPE, start_new_session=True)
+        assert self._watchdog.stdin is not None
+        self._watchdog.stdin.write(line.encode() + b"\n")
+        self._watchdog.stdin.flush()
+
+    def close(self) -> None:
+        """End the watchdog, if there is one, and with it whatever was not forgotten."""
+        if self._watchdog is not None:
+            assert self._watchdog.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                self._watchdog.stdin.close()
+            self._watchdog.wait()
+            self._watchdog = None
+
+
+def _popen(
+    command: Sequence[str], env: Mapping[str, str], output: IO[bytes], stdin: Any, pass_fds: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
+    """Start a child in a session of its own, which keeps the terminal's Ctrl-C away: we heal first."""
+    return subprocess.Popen(
+        command,
+        env=dict(env),
+        stdin=stdin,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        pass_fds=pass_fds,
+    )
+
+
+async def _closed(descriptor: int) -> None:
+    """Wait until the other end of a pipe is closed; TimeoutError when it is not within the bound."""
+    closed = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(descriptor, closed.set)
+    try:
+        async with asyncio.timeout(TETHER_TIMEOUT_S):
+            await closed.wait()
+    except TimeoutError:
+        raise TimeoutError(f"a child was not started within {TETHER_TIMEOUT_S:g} s") from None
+    finally:
+        loop.remove_reader(descriptor)
+
+
+def _script() -> list[str]:
+    return [sys.executable, "-I", "-S", str(Path(tether.__file__).resolve())]
+
+
+async def wait_gone(child: subprocess.Popen[bytes], *, timeout_s: float) -> bool:
+    """Wait until a child of ours has ended, and reap it; False when it has not within the bound."""
+    if child.poll() is not None:
+        return True
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    pidfd = _open_pidfd(child.pid)
+    if pidfd is not None:
+        loop.add_reader(pidfd, ended.set)
+    try:
+        async with asyncio.timeout(timeout_s):
+            while child.poll() is None:
+                await (ended.wait() if pidfd is not None else asyncio.sleep(_POLL_S))
+    except TimeoutError:
+        return child.poll() is not None
+    finally:
+        if pidfd is not None:
+            loop.remove_reader(pidfd)
+            os.close(pidfd)
+    return True
+
+
+def _open_pidfd(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
+
+
+async def wait_state(pid: int, wanted: ProcessState, *, timeout_s: float) -> bool:
+    """Wait until the operating system says so of a process; there is no event to wait for, so it is asked often."""
+    deadline_s = asyncio.get_running_loop().time() + timeout_s
+    while (state := state_of(pid)) is not wanted:
+        if state is ProcessState.STOPPED or asyncio.get_running_loop().time() > deadline_s:
+            return False
+        await asyncio.sleep(_POLL_S)
+    return True
+
+
+def state_of(pid: int) -> ProcessState:
+    """Running, or paused (every thread is stopped), or stopped (gone, or a zombie)."""
+    states = thread_states(pid)
+    if not states:
+        return ProcessState.STOPPED
+    return ProcessState.PAUSED if states <= _STOPPED_STATES else ProcessState.RUNNING
+
+
+def thread_states(pid: int) -> set[str]:
+    """The state letters of a process's living threads; empty when there is no such process."""
+    if not CAN_TETHER:
+        return {state[0] for state in _ps(pid, "state=").split()[:1]} - _DEAD_STATES
+    states = set()
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                states.add(_stat_fields(f"/proc/{pid}/task/{thread}/stat")[0])
+    except (FileNotFoundError, ProcessLookupError):
+        return set()
+    return states - _DEAD_STATES
+
+
+def started(pid: int) -> str:
+    """When a process was started, as text that is equal for the same process; empty when there is none."""
+    if not CAN_TETHER:
+        return _ps(pid, "lstart=").strip()
+    try:
+        ticks = _stat_fields(f"/proc/{pid}/stat")[19]
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+    return f"{ticks} ticks after boot {boot}"
+
+
+def command_line(pid: int) -> list[str]:
+    """A process's command and arguments; empty when there is none."""
+    if not CAN_TETHER:
+        return _ps(pid, "command=").split()
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []
+
+
+def _stat_fields(path: str) -> list[str]:
+    """The fields of a stat file from the state on; the name before it may hold anything, parentheses too."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read().rpartition(")")[2].split()
+
+
+def _ps(pid: int, what: str) -> str:
+    return subprocess.run(["ps", "-o", what, "-p", str(pid)], capture_output=True, text=True, check=False).stdout
