@@ -1,0 +1,212 @@
+"""What a fault is: a plan, a start and a stop, each with a proof of its effect.
+
+A fault is a stateless value.  All it needs to be undone, perhaps by another
+process, is in its plan, which is on disk before ``start`` is called; what
+``start`` and ``stop`` return is for the proof that follows at once.
+
+A fault hurts through capabilities only, and judges nothing: a cluster that does
+not behave makes a proof that does not hold.  NemesisError is for when *we*
+could not do what we wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+
+from splitvote.harness.cluster import Cluster, Roles
+from splitvote.harness.errors import NemesisError
+from splitvote.harness.recording import MemberSample
+from splitvote.nemesis.proof import Proof, await_proof
+from splitvote.nemesis.quorum import NO_EFFECT, Effect, has_quorum, serving, union
+from splitvote.nemesis.targets import choose
+
+C = TypeVar("C")
+
+Seen = dict[str, Any]
+"""What ``start`` or ``stop`` saw, for the proof that follows."""
+
+ANSWER_TIMEOUT_S: Final = 1.0
+LEADER_BOUND_S: Final = 5.0
+"""How long a fault that aims at the leader waits for there to be one."""
+
+NEW_LEADER_BOUND_S: Final = 20.0
+
+
+class Request(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The value of a start operation: which fault of the family, whom to hit, and the number that stands for chance.
+
+    ``select`` names a choice of nodes (``targets.SELECTIONS``); ``targets`` is
+    a list of nodes instead of it.
+    """
+
+    kind: str
+    pick: int = 0
+    select: str = "one"
+    targets: tuple[str, ...] = ()
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """A fault decided upon: the nodes it aims at, and whatever else its start, stop and replay need (JSON)."""
+
+    targets: tuple[str, ...]
+    detail: dict[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where faults strike: the cluster, and what the *other* active faults do to it."""
+
+    cluster: Cluster
+    others: Effect = NO_EFFECT
+
+    @property
+    def nodes(self) -> Sequence[str]:
+        """All nodes."""
+        return self.cluster.nodes
+
+    def beside(self, others: Iterable[Effect]) -> Site:
+        """The same cluster under these effects."""
+        return Site(self.cluster, union(others))
+
+    def need(self, kind: type[C]) -> C:
+        """A capability; raises NemesisError when the cluster has it not."""
+        capability = self.cluster.capability(kind)
+        if capability is None:
+            raise NemesisError(f"the {self.cluster.name} cluster lacks {kind.__name__}; choose other faults")
+        return capability
+
+    async def samples(self) -> dict[str, MemberSample]:
+        """What every member says of itself; empty when the cluster cannot tell."""
+        roles = self.cluster.capability(Roles)
+        return {} if roles is None else await roles.sample(timeout_s=ANSWER_TIMEOUT_S)
+
+    def must_serve(self, node: str) -> bool:
+        """Whether the other faults leave this node no excuse for not serving."""
+        return node in serving(self.nodes, self.others)
+
+
+class Fault(Protocol):
+    """One kind of fault; see the module's docstring."""
+
+    @property
+    def family(self) -> str:
+        """The family's name: operations are ``start-<family>`` and ``stop-<family>``."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """The kind's name within the family."""
+        ...
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        ...
+
+    @property
+    def selections(self) -> tuple[str, ...]:
+        """Whom a schedule aims it at by default; empty when it has no choice."""
+        ...
+
+    @property
+    def is_brief(self) -> bool:
+        """Whether it does its harm when it starts, so that there is no use in holding it for long."""
+        ...
+
+    def lacks(self, cluster: Cluster) -> str | None:
+        """What keeps this cluster from it, None if nothing does."""
+        ...
+
+    async def plan(self, request: Request, site: Site) -> Plan:
+        """Decide, touching nothing; no targets means that there is nobody to hit now."""
+        ...
+
+    def effect(self, plan: Plan) -> Effect:
+        """What it does while it is active."""
+        ...
+
+    async def start(self, plan: Plan, site: Site) -> Seen:
+        """Hurt."""
+        ...
+
+    async def prove_start(self, plan: Plan, site: Site, seen: Seen) -> Proof:
+        """Wait, under a bound, until the effect is seen."""
+        ...
+
+    async def stop(self, plan: Plan, site: Site) -> Seen:
+        """Undo; does nothing where there is nothing to undo."""
+        ...
+
+    async def prove_stop(self, plan: Plan, site: Site, seen: Seen) -> Proof:
+        """Wait, under a bound, until the effect is seen to be gone."""
+        ...
+
+
+async def aim(request: Request, site: Site) -> Plan:
+    """Choose targets among the nodes that no other fault holds down, leaving one standing unless all were asked for.
+
+    The plan's detail tells who led, and in which term, when that was asked.
+    """
+    nodes, down = site.nodes, site.others.down
+    standing = [node for node in nodes if node not in down]
+    if request.targets:
+        return Plan(tuple(node for node in nodes if node in request.targets), {"select": "list"})
+    detail: dict[str, Any] = {"select": request.select, "pick": request.pick}
+    leader: str | None = None
+    if request.select == "primaries":
+        leader, detail["term"] = await find_leader(site)
+        detail["leader"] = leader
+    chosen = choose(request.select, nodes, request.pick, leader=leader, among=standing)
+    if request.select not in ("all", "one", "primaries") and len(chosen) == len(standing):
+        chosen = chosen[:-1]
+    return Plan(chosen, detail)
+
+
+async def find_leader(site: Site) -> tuple[str | None, int | None]:
+    """Who leads, and the term; waits for somebody to lead, under a bound."""
+
+    async def look() -> Proof:
+        samples = await site.samples()
+        known = leader_of(samples)
+        return Proof(known is not None, "nobody leads", {"leader": known})
+
+    proof = await await_proof(look, what="a leader", bound_s=LEADER_BOUND_S)
+    leader, term = proof.observed["leader"] or (None, None)
+    return (leader, term) if leader in site.nodes else (None, None)
+
+
+def leader_of(samples: dict[str, MemberSample]) -> tuple[str, int] | None:
+    """The leader named in the highest term, and that term; the first member's word among equals."""
+    named = [(sample.term or 0, sample.leader) for sample in samples.values() if sample.leader is not None]
+    if not named:
+        return None
+    term, leader = max(named, key=lambda seen: seen[0])
+    return leader, term
+
+
+async def prove_new_leader(plan: Plan, site: Site, effect: Effect) -> Proof:
+    """For a fault that hit the leader: a member that was not hit leads, in a later term.
+
+    Nothing is asked for where the plan did not aim at a leader, or leaves no quorum.
+    """
+    before, term = plan.detail.get("leader"), plan.detail.get("term") or 0
+    if before is None or not has_quorum(site.nodes, site.others | effect):
+        return Proof(True, "")
+
+    async def look() -> Proof:
+        samples = await site.samples()
+        beside = {node: sample for node, sample in samples.items() if node not in plan.targets}
+        now = leader_of(beside)
+        if now is None:
+            return Proof(False, f"after {before} (term {term}) nobody is known to lead")
+        leader, later = now
+        seen = {"old_leader": before, "old_term": term, "new_leader": leader, "new_term": later}
+        return Proof(
+            leader not in plan.targets and later > term, f"{before} led in term {term}, {leader} in {later}", seen
+        )
+
+    return await await_proof(look, what="another leader", bound_s=NEW_LEADER_BOUND_S)

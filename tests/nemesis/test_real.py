@@ -1,0 +1,84 @@
+"""Every fault once, on five real etcd members under a light write load: proven, ended, proven ended, healthy again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from splitvote.harness.clusters.local import LocalCluster
+from splitvote.harness.errors import TransportError
+from splitvote.harness.etcd.methods import PUT
+from splitvote.harness.etcd.stubs import rpc_pb2 as pb
+from splitvote.harness.op import NEMESIS, Op
+from splitvote.nemesis import FAMILIES, Fault, Journal, Nemesis, Site, read_faults
+
+WRITE_EVERY_S = 0.02
+
+
+async def write_lightly(cluster: LocalCluster) -> None:
+    """Puts on every member in turn, whatever becomes of them."""
+    connections = cluster.connections()
+    number = 0
+    try:
+        while True:
+            number += 1
+            node = cluster.nodes[number % len(cluster.nodes)]
+            request = pb.PutRequest(key=b"key%d" % (number % 20), value=b"%d" % number)
+            with suppress(TransportError):
+                await connections[node].unary(PUT, request, timeout_s=0.3)
+            await asyncio.sleep(WRITE_EVERY_S)
+    finally:
+        await connections.close()
+
+
+@asynccontextmanager
+async def nemesis_on(directory: Path, etcd: Path, faults: tuple[Fault, ...]) -> AsyncIterator[Nemesis]:
+    async with LocalCluster(directory=directory, nodes=5, etcd=etcd) as cluster:
+        loop = asyncio.get_running_loop()
+        start_s = loop.time()
+        nemesis = Nemesis(
+            Site(cluster),
+            {faults[0].family: faults},
+            Journal(directory / "faults.jsonl"),
+            now_ns=lambda: int((loop.time() - start_s) * 1e9),
+        )
+        load = asyncio.create_task(write_lightly(cluster))
+        try:
+            await nemesis.setup()
+            yield nemesis
+        finally:
+            await nemesis.heal(60.0)
+            nemesis.close()
+            load.cancel()
+            await asyncio.gather(load, return_exceptions=True)
+
+
+def start(family: str, kind: str, select: str, pick: int) -> Op:
+    return Op(process=NEMESIS, type="info", f=f"start-{family}", value={"kind": kind, "select": select, "pick": pick})
+
+
+@pytest.mark.etcd
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_fault_is_proven_and_its_end_too(family: str, etcd_binary: Callable[[str], Path], tmp_path: Path) -> None:
+    async def run() -> None:
+        async with nemesis_on(tmp_path, etcd_binary("3.5.30"), FAMILIES[family].faults) as nemesis:
+            for fault in FAMILIES[family].faults:
+                selections = fault.selections if len(FAMILIES[family].faults) == 1 else fault.selections[:1]
+                for pick, select in enumerate(selections or ("one",)):
+                    await nemesis.invoke(start(family, fault.name, select, pick))
+                    await nemesis.invoke(Op(process=NEMESIS, type="info", f=f"stop-{family}"))
+
+    asyncio.run(run())
+    records = read_faults(tmp_path / "faults.jsonl")
+    assert [record.phase for record in records] == ["starting", "active", "healing", "healed"] * (len(records) // 4), [
+        (record.fault, record.targets, record.phase, record.proof)
+        for record in records
+        if record.phase in ("unproven", "heal_unproven")
+    ]
+    ends = [record for record in records if record.phase == "healed"]
+    assert all(record.observed["recovery_ms"] > 0 for record in ends)
+    assert {record.fault for record in ends} == set(FAMILIES[family].kinds)
