@@ -1,1 +1,21 @@
 """What clients do: one module a workload, with its operations, generator and checkers; they know no system."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Final
+
+from splitvote.workloads.workload import Workload, WorkloadOptions
+
+NAMES: Final = ("register",)
+"""Every workload; each is the module of that name, with a function ``workload(options)``."""
+
+__all__ = ["NAMES", "Workload", "WorkloadOptions", "workload_named"]
+
+
+def workload_named(name: str, options: WorkloadOptions) -> Workload:
+    """Build a workload by its name; raises KeyError for one that there is not."""
+    if name not in NAMES:
+        raise KeyError(name)
+    made: Workload = import_module(f"splitvote.workloads.{name}").workload(options)
+    return made
