@@ -1,0 +1,53 @@
+# Two commands do all the set-up: `make run` (the main job on real etcd processes) and `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ETCD_VERSIONS := $(or $(SPLITVOTE_ETCD_VERSIONS),.etcd-versions)
+STOCK := $(ETCD_VERSIONS)/3.5.30/etcd
+SEED ?= $(shell od -An -N3 -tu4 /dev/urandom | tr -d ' ')
+
+.PHONY: run test unit lint bench fuzz stubs clean
+
+## The main job: real etcd processes, killed, paused and cut off from each other under load. No docker, no root.
+run: $(VENV)/.run
+	$(BIN)/splitvote run register --faults kill,pause,partition --time 60 --rate 200 --seed $(SEED) $(RUN_ARGS)
+
+## Every test, ruff and mypy.
+test: lint $(ETCD_VERSIONS)/.complete
+	SPLITVOTE_ETCD_VERSIONS=$(abspath $(ETCD_VERSIONS)) $(BIN)/pytest $(TEST_ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+## Speed, against a reference timed in the same run; exits 1 where a bar is missed.
+bench: $(VENV)/.dev
+	for bench in bench/*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
+
+## Checkers against independent brute force.
+fuzz: $(VENV)/.dev
+	$(BIN)/python tests/checkers/linearizability/fuzz.py --histories 50000
+
+## Regenerate the gRPC stubs from our own proto file.
+stubs: $(VENV)/.dev
+	$(BIN)/python harness/etcd/proto/generate.py
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[etcd]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[etcd,dev]'
+	touch $@ $(VENV)/.run
+
+$(ETCD_VERSIONS)/.complete: tests/etcd-versions | $(VENV)/.dev
+	PYTHON=$(abspath $(BIN)/python) tests/etcd-versions $(ETCD_VERSIONS)
+	touch $@
+
+clean:
+	rm -rf $(VENV) .etcd-versions build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

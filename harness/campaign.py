@@ -1,0 +1,349 @@
+"""From options to runs: assembles a run's parts, carries it out, judges and reports it; heals what died."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from splitvote import __version__
+from splitvote.harness.errors import ConfigError
+from splitvote.harness.generator import Generator, clients, nemesis, time_limit
+from splitvote.harness.jsonl import read_all
+from splitvote.harness.judge import checkers_of_run, judge, overall, verdict_lines
+from splitvote.harness.recording import FaultRecord, RunConfig
+from splitvote.harness.result import Verdict
+from splitvote.harness.run import Account, Execution, HealingNemesis, Plan
+from splitvote.harness.store import Results, RunDirectory, create_run, load_recording, open_run, runs
+from splitvote.nemesis import (
+    DEFAULT_INTERVAL_S,
+    Chosen,
+    Journal,
+    Nemesis,
+    Site,
+    Turn,
+    closing,
+    one_at_a_time,
+    overlapping,
+    parse_faults,
+    still_open,
+    timeline,
+    turns,
+)
+from splitvote.workloads import Workload, WorkloadOptions, workload_named
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from splitvote.harness.clusters.local import LocalCluster
+
+OWN_FAILURE_EXIT: Final = 3
+SHORTEST_INTERVAL_S: Final = 1.5
+_SEED_BITS: Final = 31
+_OPEN_OPERATION_S: Final = 5.0
+"""How far beyond its own deadline the backstop lets a client operation go."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """`splitvote run`'s options, as the command line checked them."""
+
+    workload: str
+    cluster: str
+    nodes: int
+    faults: str
+    time_s: float
+    rate: float
+    concurrency: int
+    seed: int | None
+    etcd: tuple[str, ...]
+    etcd_args: tuple[str, ...]
+    store: Path
+    ops_per_key: int
+    cas_on: str
+    interval_s: float | None
+    overlap: bool
+    op_timeout_s: float
+    check_timeout_s: float
+    dry_run: bool
+
+
+def run_once(options: RunOptions, *, command: tuple[str, ...]) -> int:
+    """Run one test, judge it, report it; returns the exit code.
+
+    ``command`` is the command line without the program's name.  Raises
+    ConfigError for options that cannot be, EnvironmentFailure when the cluster
+    never came up; whatever happens later is in the results.
+    """
+    from rich.console import Console
+
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    seed = secrets.randbits(_SEED_BITS) if options.seed is None else options.seed
+    console.print(f"seed {seed}")
+    return Campaign(options, seed, command, console).run()
+
+
+class Campaign:
+    """One `splitvote run`."""
+
+    def __init__(self, options: RunOptions, seed: int, command: tuple[str, ...], console: Console) -> None:
+        self._options = options
+        self._seed = seed
+        self._command = command
+        self._console = console
+        self._workload = _workload(options)
+
+    def run(self) -> int:
+        """Carry it out and return the exit code."""
+        options = self._options
+        probe = _local_cluster(
+            options, options.store
+        )  # touches nothing: what cannot be is refused before a run is made
+        chosen = parse_faults(options.faults, probe)
+        self._say_what_runs(probe, chosen)
+        schedule = self._schedule(chosen)
+        if options.dry_run:
+            return self._print_timeline(schedule)
+        run = create_run(options.store, options.workload, self._seed)
+        cluster = _local_cluster(options, run.path, probe)
+        config = self._config(cluster, chosen)
+        run.write_json(run.config, config)
+        account = asyncio.run(self._execute(run, cluster, chosen, schedule))
+        return self._conclude(run, config, account)
+
+    def _say_what_runs(self, cluster: LocalCluster, chosen: Chosen) -> None:
+        for version, nodes in _by_version(cluster).items():
+            defects = cluster.binaries[nodes[0]].known_defects
+            where = "every node" if len(nodes) == len(cluster.nodes) else ", ".join(nodes)
+            self._console.print(f"etcd {version} on {where} ({cluster.binaries[nodes[0]].path})")
+            for defect in defects:
+                self._console.print(f"  known to lose data: {defect}")
+        for family, reason in chosen.omitted.items():
+            self._console.print(f"left out of --faults all: {family} ({reason})")
+
+    def _schedule(self, chosen: Chosen) -> Callable[[], Iterator[Turn]]:
+        families = list(chosen.faults.values())
+        interval_s = self._options.interval_s or _interval(self._options.time_s, len(families))
+        return lambda: turns(families, self._seed, interval_s=interval_s)
+
+    def _print_timeline(self, schedule: Callable[[], Iterator[Turn]]) -> int:
+        rows = timeline(schedule(), self._options.time_s)
+        self._console.print(f"{'start':>8} {'end':>8}  fault" if rows else "no faults: name some with --faults")
+        for start_s, end_s, turn in rows:
+            self._console.print(f"{start_s:8.1f} {end_s:8.1f}  {turn.fault}:{turn.kind} (pick {turn.pick})")
+        return 0
+
+    def _config(self, cluster: LocalCluster, chosen: Chosen) -> RunConfig:
+        options = self._options
+        given = {name: value for name, value in _fields(options).items() if name not in _IN_CONFIG}
+        command = self._command if "--seed" in self._command else (*self._command, "--seed", str(self._seed))
+        return RunConfig(
+            workload=options.workload,
+            seed=self._seed,
+            cluster=cluster.name,
+            nodes=cluster.nodes,
+            splitvote_version=__version__,
+            started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            faults=tuple(chosen.faults),
+            time_s=options.time_s,
+            rate=options.rate,
+            concurrency=options.concurrency,
+            system_versions={node: f"etcd {version}" for node, version in cluster.versions.items()},
+            known_defects=tuple(
+                dict.fromkeys(defect for binary in cluster.binaries.values() for defect in binary.known_defects)
+            ),
+            options=given,
+            command=("splitvote", *command),
+        )
+
+    async def _execute(
+        self, run: RunDirectory, cluster: LocalCluster, chosen: Chosen, schedule: Callable[[], Iterator[Turn]]
+    ) -> Account:
+        from splitvote.harness.etcd.bindings.register import RegisterBinding
+        from splitvote.harness.progress import Progress
+
+        options = self._options
+        progress = Progress(self._console, options.time_s)
+        execution = Execution(
+            Plan(
+                run=run,
+                cluster=cluster,
+                binding=RegisterBinding(
+                    cluster.connections(),
+                    cas_on="value" if options.cas_on == "value" else "mod_revision",
+                    timeout_s=options.op_timeout_s,
+                ),
+                nemesis=_nemesis_maker(run, cluster, chosen) if chosen.faults else None,
+                generator=self._generator(schedule if chosen.faults else None),
+                final=self._workload.final,
+                concurrency=options.concurrency,
+                seed=self._seed,
+                backstop_s=options.op_timeout_s + _OPEN_OPERATION_S,
+                on_start=progress.attach,
+                on_step=progress.note_step,
+                on_record=progress.note_record,
+            )
+        )
+        following = asyncio.create_task(progress.follow(), name="splitvote progress")
+        with _interrupting(execution):
+            try:
+                return await execution.execute()
+            finally:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+
+    def _generator(self, schedule: Callable[[], Iterator[Turn]] | None) -> Generator:
+        time_s = self._options.time_s
+        if schedule is None:
+            return time_limit(time_s, clients(self._workload.generator))
+        lay_out = overlapping if self._options.overlap else one_at_a_time
+        return time_limit(time_s, clients(self._workload.generator, nemesis(lay_out(schedule(), time_s))))
+
+    def _conclude(self, run: RunDirectory, config: RunConfig, account: Account) -> int:
+        self._console.print("checking ...")
+        recording = load_recording(run.path)
+        results = judge(recording, checkers_of_run(config), timeout_s=self._options.check_timeout_s)
+        found = Results(
+            overall(results),
+            tuple(results),
+            duration_s=account.duration_s,
+            failure=None if account.failure is None else f"{type(account.failure).__name__}: {account.failure}",
+            interrupted=account.interrupted,
+            harness=account.as_json(),
+        )
+        for line in verdict_lines(found):
+            self._console.print(line)
+        if found.failure is not None:
+            self._console.print(f"the harness failed: {found.failure}; the verdict speaks of what came before")
+        run.write_json(run.results, found)
+        self._console.print(f"results: {run.results}")
+        is_reported = self._report(run)
+        if found.verdict is not Verdict.INVALID:
+            shutil.rmtree(run.data, ignore_errors=True)
+        else:
+            self._console.print(f"the members' data directories are kept in {run.data}")
+        if found.failure is not None or not is_reported:
+            return OWN_FAILURE_EXIT
+        return found.verdict.exit_code
+
+    def _report(self, run: RunDirectory) -> bool:
+        from splitvote.reports import write_report
+
+        try:
+            self._console.print(f"report:  {write_report(run.path)}")
+        except Exception as crash:  # a page that cannot be drawn must not hide the verdict
+            self._console.print(f"the report could not be written: {type(crash).__name__}: {crash}")
+            return False
+        return True
+
+
+_IN_CONFIG: Final = frozenset(
+    {"workload", "seed", "cluster", "time_s", "rate", "concurrency", "store", "dry_run"}
+)  # these have fields of their own in RunConfig, or say nothing about the run
+
+
+def _interval(time_s: float, families: int) -> float:
+    """Seconds between faults such that a run of this length sees every family, on a slow machine, too."""
+    return min(DEFAULT_INTERVAL_S, max(SHORTEST_INTERVAL_S, time_s / (5 * max(1, families))))
+
+
+def _fields(options: RunOptions) -> Mapping[str, Any]:
+    fields: Mapping[str, Any] = msgspec.to_builtins(
+        {name: getattr(options, name) for name in options.__slots__}, enc_hook=str
+    )
+    return fields
+
+
+def _workload(options: RunOptions) -> Workload:
+    return workload_named(
+        options.workload,
+        WorkloadOptions(concurrency=options.concurrency, rate=options.rate, ops_per_key=options.ops_per_key),
+    )
+
+
+def _local_cluster(options: RunOptions, directory: Path, probe: LocalCluster | None = None) -> LocalCluster:
+    """The cluster the options ask for; ``probe`` has the same binaries, inspected already."""
+    from splitvote.harness.clusters.local import LocalCluster
+
+    if probe is not None:
+        return LocalCluster(
+            directory=directory, nodes=options.nodes, etcd_by_node=probe.binaries, etcd_args=options.etcd_args
+        )
+    for_all: str | None = None
+    by_node: dict[str, str | Path] = {}
+    for given in options.etcd:
+        node, is_for_one, path = given.partition("=")
+        if is_for_one:
+            by_node[node] = path
+        elif for_all is not None:
+            raise ConfigError(f"--etcd {for_all} and --etcd {given}: give one for all nodes, others as NODE=PATH")
+        else:
+            for_all = given
+    return LocalCluster(
+        directory=directory, nodes=options.nodes, etcd=for_all, etcd_by_node=by_node, etcd_args=options.etcd_args
+    )
+
+
+def _by_version(cluster: LocalCluster) -> dict[str, list[str]]:
+    nodes: dict[str, list[str]] = {}
+    for node, version in cluster.versions.items():
+        nodes.setdefault(version, []).append(node)
+    return nodes
+
+
+def _nemesis_maker(
+    run: RunDirectory, cluster: LocalCluster, chosen: Chosen
+) -> Callable[[Callable[[], int]], HealingNemesis]:
+    return lambda now_ns: Nemesis(Site(cluster), chosen.by_name, Journal(run.faults), now_ns=now_ns)
+
+
+@contextmanager
+def _interrupting(execution: Execution) -> Iterator[None]:
+    """Take the first Ctrl-C (or SIGTERM) as the wish to end the run early, the second as the wish to end at once."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+    seen: list[int] = []
+
+    def on_signal(number: int) -> None:
+        seen.append(number)
+        if len(seen) == 1:
+            execution.interrupt()
+        else:
+            task.cancel()
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+def heal_runs(path: Path | None, store: Path) -> list[str]:
+    """Undo what killed runs left behind and close their journals; a line for each thing done."""
+    from splitvote.harness.clusters.local import heal_leftovers
+
+    lines = []
+    for run in [open_run(path)] if path is not None else list(runs(store)):
+        undone = asyncio.run(heal_leftovers(run.path))
+        faults = still_open(read_all(run.faults, FaultRecord)[0]) if run.faults.exists() else []
+        if faults:
+            journal = Journal(run.faults)
+            for fault in faults:
+                journal.note(closing(fault, "found ended by `splitvote heal`: no process of the run is left"))
+            journal.close()
+        lines += [f"{run.path}: {line}" for line in undone]
+        lines += [f"{run.path}: closed the journal's fault {fault.id} ({fault.fault})" for fault in faults]
+    return lines or ["nothing to heal"]

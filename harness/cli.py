@@ -1,0 +1,224 @@
+"""The command line: ``splitvote run``, ``check``, ``report``, ``heal``, ``prune``, ``doctor``, ``list``.
+
+Everything heavy is imported by the command that needs it, so that ``--help``
+answers at once.  Our own errors are one line on stderr and an exit code; a
+cluster's misbehaviour is a verdict (see ``splitvote.harness.result``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from splitvote import __version__
+from splitvote.harness.errors import ConfigError, SplitvoteError, unknown
+
+USAGE_EXIT: Final = 64
+INTERRUPTED_EXIT: Final = 130
+WORKLOADS: Final = ("register",)
+CLUSTERS: Final = ("local",)
+
+
+class _Commands(click.Group):
+    """Suggests the nearest command for a misspelt one."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Find the command, or fail naming the nearest."""
+        if args and self.get_command(ctx, args[0]) is None:
+            raise ConfigError(unknown("command", args[0], self.list_commands(ctx)))
+        return super().resolve_command(ctx, args)
+
+
+class _Name(click.ParamType[str]):
+    """One of a few names, with a suggestion when misspelt."""
+
+    def __init__(self, what: str, known: Sequence[str]) -> None:
+        self.name = what
+        self._known = known
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Accept a known name only."""
+        if value not in self._known:
+            self.fail(unknown(self.name, str(value), self._known), param, ctx)
+        return str(value)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="splitvote")
+def cli() -> None:
+    """Hurt a cluster while clients use it, and judge whether what they saw is consistent."""
+
+
+def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> Path | None:
+    """Make a TOML file's entries the defaults of the options; unknown entries are errors."""
+    if path is None:
+        return None
+    try:
+        entries = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
+        raise ConfigError(f"--config {path}: {problem}") from None
+    known = {option.name: option for option in ctx.command.params if option.name}
+    defaults = {}
+    for name, value in entries.items():
+        option = known.get(name.replace("-", "_"))
+        if option is None or option.name == "config":
+            raise ConfigError(f"--config {path}: " + unknown("entry", name, sorted(known)))
+        defaults[option.name] = ",".join(map(str, value)) if isinstance(value, list) and not option.multiple else value
+    ctx.default_map = {**(ctx.default_map or {}), **defaults}
+    return path
+
+
+@cli.command()
+@click.argument("workload", type=_Name("workload", WORKLOADS))
+@click.option(
+    "--cluster", type=_Name("cluster", CLUSTERS), default="local", show_default=True, help="How to get nodes."
+)
+@click.option("--nodes", type=click.IntRange(1, 9), default=5, show_default=True, help="Members of the cluster.")
+@click.option("--faults", default="", help="Families of faults, comma-separated (`splitvote list faults`), or all.")
+@click.option("--time", "time_s", type=click.FloatRange(1, 86_400), default=60.0, show_default=True, help="Seconds.")
+@click.option("--rate", type=click.FloatRange(0.1), default=200.0, show_default=True, help="Operations a second.")
+@click.option("--concurrency", type=click.IntRange(1, 4096), default=10, show_default=True, help="Client threads.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Repeats a run's choices; random when not given.")
+@click.option("--etcd", "etcd", multiple=True, metavar="[NODE=]PATH", help="The etcd binary; for one node: n1=PATH.")
+@click.option("--etcd-arg", "etcd_args", multiple=True, metavar="FLAG", help="A flag for every etcd, as --flag=value.")
+@click.option("--store", type=click.Path(path_type=Path, file_okay=False), default=Path("store"), show_default=True)
+@click.option("--ops-per-key", type=click.IntRange(1), default=200, show_default=True, help="Then a new key.")
+@click.option("--cas-on", type=click.Choice(["value", "mod_revision"]), default="value", show_default=True)
+@click.option(
+    "--interval",
+    "interval_s",
+    type=click.FloatRange(0.5),
+    help="Mean seconds between faults; 5, or less where a short run would else not see every family.",
+)
+@click.option("--overlap", is_flag=True, help="Let faults of different families overlap.")
+@click.option("--op-timeout", "op_timeout_s", type=click.FloatRange(0.05), default=2.0, show_default=True)
+@click.option(
+    "--timeout-s",
+    "check_timeout_s",
+    type=click.FloatRange(1),
+    default=300.0,
+    show_default=True,
+    help="Bound on each checker.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the schedule of faults and touch nothing.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    is_eager=True,
+    callback=_read_config,
+    expose_value=False,
+    help="A TOML file with any of these options.",
+)
+def run(**options: Any) -> None:
+    """Run WORKLOAD against a cluster under faults, check the history, write the report."""
+    from splitvote.harness.campaign import RunOptions, run_once
+
+    sys.exit(run_once(RunOptions(**options), command=tuple(sys.argv[1:])))
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--format", "format_", default="auto", help="auto, jsonl, edn, jepsen-log or porcupine-kv.")
+@click.option("--model", help="Judge by this model (register, cas-register, kv ...) instead of the run's own checkers.")
+@click.option("--workload", type=_Name("workload", WORKLOADS), help="Judge as this workload's history.")
+@click.option("--drop-failed-cas", is_flag=True, help="Take a failed cas as no observation, as Knossos does.")
+@click.option("--timeout-s", "timeout_s", type=click.FloatRange(0.01), default=300.0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+@click.option("--html", "html", type=click.Path(path_type=Path, dir_okay=False), help="Write a report to this file.")
+def check(**options: Any) -> None:
+    """Judge a run, or a history from elsewhere: PATH is a run's directory or a file."""
+    from splitvote.harness.judge import check_path
+
+    sys.exit(check_path(**options))
+
+
+@cli.command()
+@click.argument("run_path", metavar="RUN", type=click.Path(path_type=Path, exists=True))
+def report(run_path: Path) -> None:
+    """Write RUN's report.html anew from what is stored."""
+    from splitvote.harness.store import open_run
+    from splitvote.reports import write_report
+
+    click.echo(write_report(open_run(run_path).path))
+
+
+@cli.command()
+@click.argument("run_path", metavar="[RUN]", required=False, type=click.Path(path_type=Path, exists=True))
+@click.option("--store", type=click.Path(path_type=Path, file_okay=False), default=Path("store"), show_default=True)
+def heal(run_path: Path | None, store: Path) -> None:
+    """Undo what a killed run left behind: RUN, or every run of the store with faults still open."""
+    from splitvote.harness.campaign import heal_runs
+
+    for line in heal_runs(run_path, store):
+        click.echo(line)
+
+
+@cli.command()
+@click.option("--store", type=click.Path(path_type=Path, file_okay=False), default=Path("store"), show_default=True)
+@click.option("--keep", type=click.IntRange(0), default=20, show_default=True, help="Newest runs of each test to keep.")
+@click.option("--failed-too", is_flag=True, help="Remove old runs that were not VALID, too.")
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+def prune(store: Path, keep: int, failed_too: bool, dry_run: bool) -> None:
+    """Remove old runs: all but the newest of each test, and every run that was not VALID is kept."""
+    from splitvote.harness.store import prunable, remove_run
+
+    given_up = prunable(store, keep=keep, keep_failed=not failed_too)
+    freed = 0
+    for run_directory in given_up:
+        click.echo(run_directory.path)
+        freed += 0 if dry_run else remove_run(run_directory)
+    click.echo(f"{len(given_up)} run(s) " + ("would go" if dry_run else f"removed, {freed / 1e6:.1f} MB freed"))
+
+
+@cli.command()
+@click.option("--etcd", "etcd", metavar="PATH", help="The etcd binary to look at.")
+@click.option("--store", type=click.Path(path_type=Path, file_okay=False), default=Path("store"), show_default=True)
+def doctor(etcd: str | None, store: Path) -> None:
+    """Say what this machine can and cannot do, and what to install."""
+    from splitvote.harness.doctor import examine
+
+    sys.exit(examine(etcd, store))
+
+
+@cli.command("list")
+@click.argument("what", default="all", type=_Name("list", ("all", "workloads", "faults", "clusters", "models")))
+def list_(what: str) -> None:
+    """List workloads, faults, clusters or models."""
+    from splitvote.harness.listing import listing
+
+    click.echo("\n\n".join(listing(what)))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; our own errors and click's are one line and the right exit code."""
+    try:
+        status = cli.main(args=arguments, prog_name="splitvote", standalone_mode=False)
+    except click.exceptions.Exit as leave:
+        status = leave.exit_code
+    except (click.Abort, asyncio.CancelledError):
+        _say_error("interrupted")
+        status = INTERRUPTED_EXIT
+    except click.ClickException as problem:
+        _say_error(problem.format_message())
+        status = USAGE_EXIT
+    except SplitvoteError as failure:
+        _say_error(str(failure))
+        status = failure.exit_code
+    except BrokenPipeError:  # the reader of our output went away
+        sys.stderr.close()
+        status = 0
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _say_error(message: str) -> None:
+    click.echo(f"splitvote: {message}", err=True)
+
+
+if __name__ == "__main__":
+    main()

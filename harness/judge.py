@@ -1,0 +1,164 @@
+"""Judging: which checkers a run or a history from elsewhere gets, running them, and saying what they found."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+
+from splitvote.harness.errors import ConfigError, unknown
+from splitvote.harness.recording import Recording, RunConfig
+from splitvote.harness.result import Budget, Checker, Result, Verdict, run_checker, worst
+from splitvote.harness.store import Results, RunDirectory, load_recording, load_results, open_run
+
+MEMORY_BOUND_BYTES: Final = 8 << 30
+_ANOMALIES_SHOWN: Final = 5
+
+
+def checkers_of_run(config: RunConfig) -> list[Checker]:
+    """The workload's own checkers, then those of every run."""
+    from splitvote.checkers.agreement import AgreementChecker
+    from splitvote.checkers.liveness import LivenessChecker
+    from splitvote.checkers.logs import LogPatternChecker
+    from splitvote.checkers.stats import StatsChecker
+    from splitvote.checkers.unhandled import UnhandledErrorsChecker
+    from splitvote.checkers.vacuity import VacuityChecker
+    from splitvote.workloads import WorkloadOptions, workload_named
+
+    options = WorkloadOptions(concurrency=max(1, config.concurrency), rate=config.rate or 1.0)
+    try:
+        workload = workload_named(config.workload, options)
+    except KeyError:
+        raise ConfigError(f"config.json names the workload {config.workload!r}, which this splitvote lacks") from None
+    families = tuple(dict.fromkeys(fault.partition(":")[0] for fault in config.faults))
+    return [
+        *workload.checkers,
+        AgreementChecker(),
+        LivenessChecker(),
+        LogPatternChecker(),
+        UnhandledErrorsChecker(),
+        VacuityChecker(workload.least_ok, families),
+        StatsChecker(),
+    ]
+
+
+def judge(recording: Recording, checkers: Sequence[Checker], *, timeout_s: float) -> list[Result]:
+    """Run every checker, each under its own budget."""
+    return [
+        run_checker(checker, recording, Budget(time_s=timeout_s, memory_bytes=MEMORY_BOUND_BYTES))
+        for checker in checkers
+    ]
+
+
+def overall(results: Sequence[Result]) -> Verdict:
+    """The worst verdict."""
+    return worst(result.verdict for result in results)
+
+
+def check_path(
+    *,
+    path: Path,
+    format_: str,
+    model: str | None,
+    workload: str | None,
+    drop_failed_cas: bool,
+    timeout_s: float,
+    as_json: bool,
+    html: Path | None,
+) -> int:
+    """Judge what is at ``path`` and print it; returns the exit code.
+
+    A run's directory is judged by its own checkers, unless a model or workload
+    is named; results.json is written only where there is none (a killed run).
+    """
+    own_run = _run_at(path) if format_ == "auto" and model is None and workload is None else None
+    if own_run is not None:
+        recording = load_recording(own_run.path)
+        checkers = checkers_of_run(_config_of(recording, own_run))
+    else:
+        recording = _read_foreign(path, format_)
+        checkers = [_foreign_checker(model, workload, drop_failed_cas=drop_failed_cas)]
+    results = judge(recording, checkers, timeout_s=timeout_s)
+    found = Results(overall(results), tuple(results))
+    if own_run is not None and load_results(own_run.path) is None:
+        own_run.write_json(own_run.results, found)
+    if as_json:
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(found, enc_hook=repr), indent=1).decode() + "\n")
+    else:
+        for line in verdict_lines(found):
+            click.echo(line)
+    if html is not None:
+        _write_html(html, recording, found)
+    return found.verdict.exit_code
+
+
+def _run_at(path: Path) -> RunDirectory | None:
+    if not path.exists():
+        raise ConfigError(f"{path} does not exist; give a run's directory or a history file")
+    if path.is_dir() or path.name == "history.jsonl":
+        run = open_run(path)
+        return run if run.config.exists() or path.is_dir() else None
+    return None
+
+
+def _config_of(recording: Recording, run: RunDirectory) -> RunConfig:
+    if recording.config is None:
+        raise ConfigError(f"{run.path} has no config.json, so its workload is unknown; give --workload or --model")
+    return recording.config
+
+
+def _read_foreign(path: Path, format_: str) -> Recording:
+    from splitvote.harness.formats import FORMATS, read_any
+
+    for known in FORMATS:
+        if format_ == known:
+            return Recording(read_any(path, known))
+    raise ConfigError(unknown("format", format_, FORMATS))
+
+
+def _foreign_checker(model: str | None, workload: str | None, *, drop_failed_cas: bool) -> Checker:
+    from splitvote.checkers.linearizability import MODELS, LinearizabilityChecker
+
+    name = model or {"register": "cas-register", None: None}[workload]
+    if name is None:
+        raise ConfigError(f"say how to judge it: --workload, or --model (one of {', '.join(sorted(MODELS))})")
+    if name not in MODELS:
+        raise ConfigError(unknown("model", name, sorted(MODELS)))
+    return LinearizabilityChecker(model=name, drop_failed_cas=drop_failed_cas)
+
+
+def _write_html(html: Path, recording: Recording, found: Results) -> None:
+    import tempfile
+
+    from splitvote.harness.formats import write_jsonl
+    from splitvote.reports import write_report
+
+    with tempfile.TemporaryDirectory() as scratch:
+        run = RunDirectory(Path(scratch))
+        write_jsonl(recording.history, run.history)
+        run.write_json(run.results, found)
+        html.write_bytes(write_report(run.path).read_bytes())
+    click.echo(f"report: {html}")
+
+
+def verdict_lines(found: Results) -> list[str]:
+    """The verdict in a few lines for a terminal: each checker's, and the worst anomalies in words."""
+    lines = []
+    for result in found.results:
+        line = f"  {result.verdict:<10} {result.checker}"
+        engines = result.stats.get("engines")
+        if engines:
+            line += f" ({', '.join(f'{engine}: {count}' for engine, count in engines.items())})"
+        line += f"  {result.stats.get('check_s', 0):.3f} s"
+        lines.append(line + (f"\n{'':13}{result.reason}" if result.reason else ""))
+        shown = [
+            anomaly for anomaly in result.anomalies[:_ANOMALIES_SHOWN] if anomaly.story not in (result.reason or "")
+        ]
+        lines += [f"{'':13}- {anomaly.name}: {anomaly.story}" for anomaly in shown]
+        if len(result.anomalies) > _ANOMALIES_SHOWN:
+            lines.append(f"{'':13}- and {len(result.anomalies) - _ANOMALIES_SHOWN} more")
+    return [f"verdict: {found.verdict}", *lines]

@@ -1,0 +1,41 @@
+"""What ``splitvote list`` prints: the workloads, faults, clusters and models there are, a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+
+
+def listing(what: str) -> list[str]:
+    """The sections asked for ("all" or one of workloads, faults, clusters, models), each a text."""
+    sections = {"workloads": _workloads, "faults": _faults, "clusters": _clusters, "models": _models}
+    chosen = sections if what == "all" else {what: sections[what]}
+    return ["\n".join([f"{name}:", *(f"  {line}" for line in lines())]) for name, lines in chosen.items()]
+
+
+def _summary(module: str) -> str:
+    return (import_module(module).__doc__ or "").strip().splitlines()[0]
+
+
+def _workloads() -> Iterator[str]:
+    from splitvote.workloads import NAMES
+
+    for name in NAMES:
+        yield f"{name:<14}{_summary(f'splitvote.workloads.{name}')}"
+
+
+def _faults() -> Iterator[str]:
+    from splitvote.nemesis import FAMILIES
+
+    for family in FAMILIES.values():
+        yield f"{family.name:<14}{family.summary}"
+
+
+def _clusters() -> Iterator[str]:
+    yield f"{'local':<14}{_summary('splitvote.harness.clusters.local')}"
+
+
+def _models() -> Iterator[str]:
+    from splitvote.checkers.linearizability import MODELS
+
+    yield from sorted(MODELS)
