@@ -126,15 +126,18 @@ def run(**options: Any) -> None:
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--format", "format_", default="auto", help="auto, jsonl, edn, jepsen-log or porcupine-kv.")
 @click.option("--model", help="Judge by this model (register, cas-register, kv ...) instead of the run's own checkers.")
-@click.option("--workload", type=_Name("workload", WORKLOADS), help="Judge as this workload's history.")
+@click.option("--workload", help="Judge as this workload's: register, append, wr (Elle), set, bank, queue ...")
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of the model or checker.")
 @click.option("--drop-failed-cas", is_flag=True, help="Take a failed cas as no observation, as Knossos does.")
 @click.option("--timeout-s", "timeout_s", type=click.FloatRange(0.01), default=300.0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @click.option("--html", "html", type=click.Path(path_type=Path, dir_okay=False), help="Write a report to this file.")
 def check(**options: Any) -> None:
     """Judge a run, or a history from elsewhere: PATH is a run's directory or a file."""
-    from splitvote.harness.judge import check_path
+    from splitvote.harness.judge import FOREIGN_WORKLOADS, check_path
 
+    if options["workload"] not in (None, *FOREIGN_WORKLOADS):
+        raise ConfigError(unknown("workload", options["workload"], FOREIGN_WORKLOADS))
     sys.exit(check_path(**options))
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import click
 import msgspec
 
+from splitvote.checkers.library import NAMES as LIBRARY
+from splitvote.checkers.linearizability.model import NondeterministicModel
 from splitvote.harness.errors import ConfigError, unknown
 from splitvote.harness.recording import Recording, RunConfig
 from splitvote.harness.result import Budget, Checker, Result, Verdict, run_checker, worst
 from splitvote.harness.store import Results, RunDirectory, load_recording, load_results, open_run
+
+T = TypeVar("T")
 
 MEMORY_BOUND_BYTES: Final = 8 << 30
 _ANOMALIES_SHOWN: Final = 5
@@ -69,6 +73,7 @@ def check_path(
     timeout_s: float,
     as_json: bool,
     html: Path | None,
+    options: Sequence[str],
 ) -> int:
     """Judge what is at ``path`` and print it; returns the exit code.
 
@@ -81,7 +86,7 @@ def check_path(
         checkers = checkers_of_run(_config_of(recording, own_run))
     else:
         recording = _read_foreign(path, format_)
-        checkers = [_foreign_checker(model, workload, drop_failed_cas=drop_failed_cas)]
+        checkers = [_foreign_checker(model, workload, parse_options(options), drop_failed_cas=drop_failed_cas)]
     results = judge(recording, checkers, timeout_s=timeout_s)
     found = Results(overall(results), tuple(results))
     if own_run is not None and load_results(own_run.path) is None:
@@ -120,15 +125,57 @@ def _read_foreign(path: Path, format_: str) -> Recording:
     raise ConfigError(unknown("format", format_, FORMATS))
 
 
-def _foreign_checker(model: str | None, workload: str | None, *, drop_failed_cas: bool) -> Checker:
+FOREIGN_WORKLOADS: Final = ("register", "append", "wr", *LIBRARY)
+"""What `check --workload` judges histories from elsewhere as: our own, Elle's two, and Jepsen's library."""
+
+
+def _foreign_checker(
+    model: str | None, workload: str | None, options: Mapping[str, Any], *, drop_failed_cas: bool
+) -> Checker:
     from splitvote.checkers.linearizability import MODELS, LinearizabilityChecker
 
-    name = model or {"register": "cas-register", None: None}[workload]
+    if model is None and workload not in (None, "register"):
+        return _checker_of_workload(workload, options)
+    name = model or ("cas-register" if workload else None)
     if name is None:
-        raise ConfigError(f"say how to judge it: --workload, or --model (one of {', '.join(sorted(MODELS))})")
+        raise ConfigError(f"say how to judge it: --workload, or --model (one of {', '.join(MODELS)})")
     if name not in MODELS:
         raise ConfigError(unknown("model", name, sorted(MODELS)))
-    return LinearizabilityChecker(model=name, drop_failed_cas=drop_failed_cas)
+    made = _made("--model", name, lambda: MODELS[name](**options))
+    plain = made.to_model() if isinstance(made, NondeterministicModel) else made
+    return LinearizabilityChecker(model=plain, drop_failed_cas=drop_failed_cas)
+
+
+def _checker_of_workload(workload: str, options: Mapping[str, Any]) -> Checker:
+    from splitvote.checkers.isolation import ListAppendChecker, RwRegisterChecker
+    from splitvote.checkers.library import checker_named
+
+    elles: dict[str, Callable[..., Checker]] = {"append": ListAppendChecker, "wr": RwRegisterChecker}
+    if workload in elles:
+        return _made("--workload", workload, lambda: elles[workload](**options))
+    return _made("--workload", workload, lambda: checker_named(workload, options))
+
+
+def _made(flag: str, name: str, make: Callable[[], T]) -> T:
+    """Make a checker or model; options that it does not have are the user's mistake."""
+    try:
+        return make()
+    except TypeError as problem:
+        raise ConfigError(f"{flag} {name}: {problem}; see --option") from None
+
+
+def parse_options(given: Sequence[str]) -> dict[str, Any]:
+    """Read ``NAME=VALUE`` pairs, the value as JSON or, where it is none, as text."""
+    options: dict[str, Any] = {}
+    for pair in given:
+        name, sign, value = pair.partition("=")
+        if not sign or not name.isidentifier():
+            raise ConfigError(f"--option {pair}: write NAME=VALUE, such as total=100 or initial='{{\"x\": 0}}'")
+        try:
+            options[name] = msgspec.json.decode(value)
+        except msgspec.DecodeError:
+            options[name] = value
+    return options
 
 
 def _write_html(html: Path, recording: Recording, found: Results) -> None:

@@ -66,7 +66,7 @@ class Etcd:
     def known_defects(self) -> tuple[str, ...]:
         """The known ways in which this version loses or forks data, a line each."""
         return tuple(
-            f"etcd issue {defect.number}: {defect.what} (fixed in {'.'.join(map(str, defect.fixed_in))})"
+            f"etcd #{defect.number}: {defect.what} (fixed in {'.'.join(map(str, defect.fixed_in))})"
             for defect in DEFECTS
             if defect.affects(self.number)
         )

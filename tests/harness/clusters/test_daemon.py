@@ -110,7 +110,7 @@ def test_none_anywhere_says_where_to_get_one(tmp_path: Path, monkeypatch: pytest
 )
 def test_known_defects_are_those_of_the_version(number: tuple[int, int, int], numbers: list[str]) -> None:
     lines = an_etcd(number).known_defects
-    assert [line.split(":")[0].removeprefix("etcd issue ") for line in lines] == numbers
+    assert [line.split(":")[0].removeprefix("etcd #") for line in lines] == numbers
 
 
 SEAT = Seat(
