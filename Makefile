@@ -29,6 +29,8 @@ bench: $(VENV)/.dev
 ## Checkers against independent brute force.
 fuzz: $(VENV)/.dev
 	$(BIN)/python tests/checkers/linearizability/fuzz.py --histories 50000
+	$(BIN)/python tests/checkers/isolation/fuzz.py --histories 20000 --seed 1 --seconds 600
+	$(BIN)/python tests/checkers/fuzz_library.py --histories 20000 --seed 1 --seconds 600
 
 ## Regenerate the gRPC stubs from our own proto file.
 stubs: $(VENV)/.dev

@@ -87,6 +87,7 @@ def check_path(
     else:
         recording = _read_foreign(path, format_)
         checkers = [_foreign_checker(model, workload, parse_options(options), drop_failed_cas=drop_failed_cas)]
+        _ = recording.history.operations  # a history that does not pair is the file's fault, not a checker's
     results = judge(recording, checkers, timeout_s=timeout_s)
     found = Results(overall(results), tuple(results))
     if own_run is not None and load_results(own_run.path) is None:

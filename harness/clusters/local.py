@@ -174,15 +174,20 @@ class LocalCluster:
 
     async def _come_up(self) -> None:
         await self._prepare()
+        words = ""
         for _ in range(PORT_ATTEMPTS):
             try:
                 await self._start_all()
                 await self._await_ready()
-            except _PortTakenError:
+            except _PortTakenError as taken:
+                words = str(taken)
                 await self.down()
             else:
                 return
-        raise EnvironmentFailure(f"ports of 127.0.0.1 that were free were taken {PORT_ATTEMPTS} times over; try again")
+        raise EnvironmentFailure(
+            f"a port that a member listens on was taken {PORT_ATTEMPTS} times over; free it if an --etcd-arg names it, "
+            f"else try again; {words}"
+        )
 
     async def _prepare(self) -> None:
         """Make the directory ours: foreign data is refused, our own from before is taken over."""

@@ -32,6 +32,7 @@ from splitvote.harness.op import Op
 
 _ROW_BITS: Final = 5
 _ROW: Final = 1 << _ROW_BITS
+_IN_ROW: Final = _ROW - 1
 
 Slots: TypeAlias = tuple[tuple[Generator | None, ...], ...]
 
@@ -107,7 +108,9 @@ class Routed(msgspec.Struct, frozen=True, gc=False):
         layout = self.layout
         if layout is None:
             return _laid_out(self, ctx).op(ctx)
-        awake = ctx.free & layout.threads & ~self.done
+        awake = ctx.free & layout.threads
+        if self.done:
+            awake &= ~self.done
         if self.alarms and self.alarms[0][0] <= ctx.time_ns:
             return _woken(self, ctx).op(ctx)
         if self.asleep:
@@ -119,7 +122,7 @@ class Routed(msgspec.Struct, frozen=True, gc=False):
             if thread < 0 or not awake >> thread & 1:
                 thread = ctx.pick_thread(awake)
             slot = layout.slot_of[thread - layout.base]
-            gen = self.slots[slot >> _ROW_BITS][slot & (_ROW - 1)]
+            gen = self.slots[slot >> _ROW_BITS][slot & _IN_ROW]
             if gen is not None:
                 answer = gen.op(ctx.routed(layout.masks[slot], layout.salts[slot], thread))
                 if answer is not None:
@@ -137,7 +140,7 @@ class Routed(msgspec.Struct, frozen=True, gc=False):
         if not layout.threads >> thread & 1:
             return self
         slot = layout.slot_of[thread - layout.base]
-        gen = self.slots[slot >> _ROW_BITS][slot & (_ROW - 1)]
+        gen = self.slots[slot >> _ROW_BITS][slot & _IN_ROW]
         if gen is None or not gen.observes:
             return self
         after = gen.update(ctx.restrict(layout.masks[slot], slot), event)
@@ -147,10 +150,17 @@ class Routed(msgspec.Struct, frozen=True, gc=False):
 
     def with_slot(self, slot: int, gen: Generator) -> Routed:
         """The same with another generator for one group."""
+        slots = self.slots
+        if len(slots) == 1:  # the commonest case, and the hottest place of all
+            places = list(slots[0])
+            places[slot] = gen
+            slots = (tuple(places),)
+        else:
+            slots = _with_slot(slots, slot, gen)
         return Routed(
             self.source,
             self.layout,
-            _with_slot(self.slots, slot, gen),
+            slots,
             self.taken,
             self.done,
             self.asleep,
@@ -180,9 +190,7 @@ def restarted(gen: Routed, threads: int) -> Routed:
 def _with_slot(slots: Slots, slot: int, gen: Generator | None) -> Slots:
     row = slot >> _ROW_BITS
     places = list(slots[row])
-    places[slot & (_ROW - 1)] = gen
-    if len(slots) == 1:
-        return (tuple(places),)
+    places[slot & _IN_ROW] = gen
     rows = list(slots)
     rows[row] = tuple(places)
     return tuple(rows)
@@ -251,7 +259,7 @@ class _Search:
         """Ask a group, giving it new generators as long as it finds them empty."""
         ctx = self.ctx.restrict(mask, slot)
         source = self.gen.source
-        gen = self.slots[slot >> _ROW_BITS][slot & (_ROW - 1)]
+        gen = self.slots[slot >> _ROW_BITS][slot & _IN_ROW]
         is_taken = gen is not None
         for _ in range(EMPTY_CALLS):
             if gen is None:
