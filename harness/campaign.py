@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from splitvote import __version__
+from splitvote.harness.cluster import Data
 from splitvote.harness.errors import ConfigError
 from splitvote.harness.generator import Generator, clients, nemesis, time_limit
 from splitvote.harness.jsonl import read_all
@@ -118,7 +119,7 @@ class Campaign:
         config = self._config(cluster, chosen)
         run.write_json(run.config, config)
         account = asyncio.run(self._execute(run, cluster, chosen, schedule))
-        return self._conclude(run, config, account)
+        return self._conclude(run, cluster, config, account)
 
     def _say_what_runs(self, cluster: LocalCluster, chosen: Chosen) -> None:
         for version, nodes in _by_version(cluster).items():
@@ -208,7 +209,7 @@ class Campaign:
         lay_out = overlapping if self._options.overlap else one_at_a_time
         return time_limit(time_s, clients(self._workload.generator, nemesis(lay_out(schedule(), time_s))))
 
-    def _conclude(self, run: RunDirectory, config: RunConfig, account: Account) -> int:
+    def _conclude(self, run: RunDirectory, cluster: LocalCluster, config: RunConfig, account: Account) -> int:
         self._console.print("checking ...")
         recording = load_recording(run.path)
         results = judge(recording, checkers_of_run(config), timeout_s=self._options.check_timeout_s)
@@ -227,10 +228,11 @@ class Campaign:
         run.write_json(run.results, found)
         self._console.print(f"results: {run.results}")
         is_reported = self._report(run)
-        if found.verdict is not Verdict.INVALID:
-            shutil.rmtree(run.data, ignore_errors=True)
-        else:
+        if found.verdict is Verdict.INVALID:
+            _keep_data(run, cluster)
             self._console.print(f"the members' data directories are kept in {run.data}")
+        else:
+            shutil.rmtree(run.data, ignore_errors=True)
         if found.failure is not None or not is_reported:
             return OWN_FAILURE_EXIT
         return found.verdict.exit_code
@@ -291,6 +293,22 @@ def _local_cluster(options: RunOptions, directory: Path, probe: LocalCluster | N
     return LocalCluster(
         directory=directory, nodes=options.nodes, etcd=for_all, etcd_by_node=by_node, etcd_args=options.etcd_args
     )
+
+
+def _keep_data(run: RunDirectory, cluster: LocalCluster) -> None:
+    """Replace the data directories by copies without the preallocated space, a hundredth of the size.
+
+    Where that fails (a full disk), the originals stay.
+    """
+    data, kept = cluster.capability(Data), run.path / "data.kept"
+    if data is None:
+        return
+    try:
+        asyncio.run(data.keep_data(kept))
+        shutil.rmtree(run.data)
+        kept.rename(run.data)
+    except OSError:
+        shutil.rmtree(kept, ignore_errors=True)
 
 
 def _by_version(cluster: LocalCluster) -> dict[str, list[str]]:
