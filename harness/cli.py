@@ -190,9 +190,11 @@ def doctor(etcd: str | None, store: Path) -> None:
 
 
 @cli.command("list")
-@click.argument("what", default="all", type=_Name("list", ("all", "workloads", "faults", "clusters", "models")))
+@click.argument(
+    "what", default="all", type=_Name("list", ("all", "workloads", "faults", "clusters", "models", "checkers"))
+)
 def list_(what: str) -> None:
-    """List workloads, faults, clusters or models."""
+    """List workloads, faults, clusters, models, or the checkers that `check --workload` knows."""
     from splitvote.harness.listing import listing
 
     click.echo("\n\n".join(listing(what)))

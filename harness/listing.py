@@ -1,14 +1,17 @@
-"""What ``splitvote list`` prints: the workloads, faults, clusters and models there are, a line each."""
+"""What ``splitvote list`` prints: the workloads, faults, clusters, models and checkers there are, a line each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import import_module
+from typing import Final
+
+SECTIONS: Final = ("workloads", "faults", "clusters", "models", "checkers")
 
 
 def listing(what: str) -> list[str]:
-    """The sections asked for ("all" or one of workloads, faults, clusters, models), each a text."""
-    sections = {"workloads": _workloads, "faults": _faults, "clusters": _clusters, "models": _models}
+    """The sections asked for ("all" or one of SECTIONS), each a text."""
+    sections = dict(zip(SECTIONS, (_workloads, _faults, _clusters, _models, _checkers), strict=True))
     chosen = sections if what == "all" else {what: sections[what]}
     return ["\n".join([f"{name}:", *(f"  {line}" for line in lines())]) for name, lines in chosen.items()]
 
@@ -39,3 +42,9 @@ def _models() -> Iterator[str]:
     from splitvote.checkers.linearizability import MODELS
 
     yield from sorted(MODELS)
+
+
+def _checkers() -> Iterator[str]:
+    from splitvote.harness.judge import FOREIGN_WORKLOADS
+
+    yield from FOREIGN_WORKLOADS

@@ -160,7 +160,7 @@ def test_a_run_whose_members_disagree_is_invalid(capfd: pytest.CaptureFixture[st
 def test_list_names_workloads_faults_clusters_and_models(capfd: pytest.CaptureFixture[str]) -> None:
     code, out, _ = splitvote(capfd, "list")
     assert code == 0
-    assert all(name in out for name in ("register", "kill", "partition", "local", "cas-register"))
+    assert all(name in out for name in ("register", "kill", "partition", "local", "cas-register", "bank"))
 
 
 def test_prune_says_what_would_go_and_removes_old_valid_runs_only(
