@@ -60,6 +60,10 @@ class HealingNemesis(NemesisClient, Protocol):
         """Undo every fault within the deadline."""
         ...
 
+    def close(self) -> None:
+        """Close the journal."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -142,6 +146,8 @@ class Execution:
             samples: JsonLinesWriter[ClusterSample] = JsonLinesWriter(plan.run.samples)
             undo.callback(_close_quietly, samples, self._fail)
             undo.push_async_callback(plan.binding.close)
+            if nemesis is not None:
+                undo.callback(nemesis.close)
             seen: dict[Any, None] = {}
 
             def note(op: Op) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from splitvote.harness.cluster import Admin, Cluster, Health, Process, ProcessState, Roles
 from splitvote.harness.errors import NemesisError
-from splitvote.nemesis.fault import Plan, Request, Seen, Site, aim, find_leader, prove_new_leader
+from splitvote.nemesis.fault import Plan, Request, Seen, Site, aim, aim_at_serving, find_leader, prove_new_leader
 from splitvote.nemesis.process import kill, prove_down, prove_up, restart
 from splitvote.nemesis.proof import Proof, await_proof
 from splitvote.nemesis.quorum import NO_EFFECT, Effect
@@ -27,7 +27,7 @@ from splitvote.nemesis.targets import choose, fraction
 COMPACT_BOUND_S: Final = 20.0
 MOVE_BOUND_S: Final = 20.0
 DEFRAGMENT_TIMEOUT_S: Final = 20.0
-CALL_BOUND_S: Final = 10.0
+CALL_BOUND_S: Final = 5.0
 """How long a call that a crash interrupted may take to fail."""
 
 MOST_KEPT_REVISIONS: Final = 100
@@ -97,7 +97,12 @@ class AdminCall:
 # Compaction.
 
 
+_NO_QUORUM: Final = Plan((), skipped="the other faults leave no quorum to do it")
+
+
 async def _plan_compact(request: Request, site: Site) -> Plan:
+    if not site.has_quorum:
+        return _NO_QUORUM
     keep = int(fraction(request.pick, 0) * MOST_KEPT_REVISIONS)
     return Plan(tuple(site.nodes), {"pick": request.pick, "keep": keep})
 
@@ -161,6 +166,8 @@ async def _prove_defragment(plan: Plan, site: Site, seen: Seen) -> Proof:
 
 
 async def _plan_move(request: Request, site: Site) -> Plan:
+    if not site.has_quorum:
+        return _NO_QUORUM
     leader, term = await find_leader(site)
     others = [node for node in site.nodes if node != leader and site.must_serve(node)]
     targets = request.targets or choose("one", site.nodes, request.pick, among=others)
@@ -194,7 +201,7 @@ async def _prove_move(plan: Plan, site: Site, seen: Seen) -> Proof:
 
 
 async def _plan_aimed(request: Request, site: Site) -> Plan:
-    return await aim(request, site)
+    return await aim_at_serving(request, site)
 
 
 # Crashes in the middle of a call.

@@ -50,10 +50,14 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """A fault decided upon: the nodes it aims at, and whatever else its start, stop and replay need (JSON)."""
+    """A fault decided upon: the nodes it aims at, and whatever else its start, stop and replay need (JSON).
+
+    No targets means that there is nothing to be done now; ``skipped`` says why.
+    """
 
     targets: tuple[str, ...]
     detail: dict[str, Any] = {}
+    skipped: str = "every node it could hit is down already"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,11 @@ class Site:
         """What every member says of itself; empty when the cluster cannot tell."""
         roles = self.cluster.capability(Roles)
         return {} if roles is None else await roles.sample(timeout_s=ANSWER_TIMEOUT_S)
+
+    @property
+    def has_quorum(self) -> bool:
+        """Whether the other faults leave a quorum."""
+        return has_quorum(self.nodes, self.others)
 
     def must_serve(self, node: str) -> bool:
         """Whether the other faults leave this node no excuse for not serving."""
@@ -122,7 +131,7 @@ class Fault(Protocol):
         ...
 
     async def plan(self, request: Request, site: Site) -> Plan:
-        """Decide, touching nothing; no targets means that there is nobody to hit now."""
+        """Decide, touching nothing; without targets the fault is skipped."""
         ...
 
     def effect(self, plan: Plan) -> Effect:
@@ -164,6 +173,13 @@ async def aim(request: Request, site: Site) -> Plan:
     if request.select not in ("all", "one", "primaries") and len(chosen) == len(standing):
         chosen = chosen[:-1]
     return Plan(chosen, detail)
+
+
+async def aim_at_serving(request: Request, site: Site) -> Plan:
+    """``aim``, leaving out the nodes that other faults keep from serving: on them nothing could be seen."""
+    plan = await aim(request, site)
+    targets = tuple(node for node in plan.targets if site.must_serve(node))
+    return Plan(targets, plan.detail, "other faults keep every node it could hit from serving")
 
 
 async def find_leader(site: Site) -> tuple[str | None, int | None]:

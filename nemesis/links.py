@@ -65,6 +65,9 @@ class PartitionFault:
             if not aimed.targets:
                 return aimed
         cut = grudge(self.name, site.nodes, request.pick, aimed.targets)
+        down = site.others.down
+        if all(a in down or b in down for a, b in cut.pairs):
+            return Plan((), skipped="other faults hold an end of every link down that it would cut")
         return Plan(cut.targets, aimed.detail | {"pairs": [list(pair) for pair in cut.pairs], "picture": cut.words})
 
     def effect(self, plan: Plan) -> Effect:

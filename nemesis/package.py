@@ -78,6 +78,8 @@ class Nemesis:
         self._now_ns = now_ns
         self._recovery_bound_s = recovery_bound_s
         self._active: dict[int, _Active] = {}
+        self._doubtful: dict[int, _Active] = {}
+        """Faults that were undone, but not proven to be: the final heal undoes them once more."""
         self._next_id = 1
 
     async def setup(self) -> None:
@@ -122,7 +124,7 @@ class Nemesis:
         site = self._site()
         plan = await fault.plan(request, site)
         if not plan.targets:
-            return {"kind": fault.name, "targets": [], "skipped": "every node it could hit is down already"}
+            return {"kind": fault.name, "targets": [], "skipped": plan.skipped}
         active = self._enter(fault, plan)
         try:
             proof = await fault.prove_start(plan, site, await fault.start(plan, site))
@@ -174,12 +176,14 @@ class Nemesis:
             raise
         ended_ns = self._now_ns()
         del self._active[active.record.id]
+        if not proof.holds:
+            self._doubtful[active.record.id] = active
         recovery = {} if self._active else await self._recovery(started_s, self._recovery_bound_s)
         self._note_end(active, proof, recovery, ended_ns)
         return active.record
 
     async def heal(self, deadline_s: float) -> HealReport:
-        """Undo every fault that is still active, prove each end, and wait for full health, all within the deadline.
+        """Undo every fault whose end is not proven, prove it, and wait for full health, all within the deadline.
 
         Nothing that fails keeps the other faults from being undone, be it a
         fault's undoing or the journal on a full disk; the first failure is
@@ -187,7 +191,7 @@ class Nemesis:
         """
         loop = asyncio.get_running_loop()
         started_s = loop.time()
-        chosen = list(self._active.values())
+        chosen = [*self._doubtful.values(), *self._active.values()]
         failures: list[Exception] = []
         recovery: dict[str, Any] = {}
         try:
@@ -204,7 +208,8 @@ class Nemesis:
             except EnvironmentFailure as failure:
                 failures.append(failure)
             if proof.holds:
-                del self._active[active.record.id]
+                self._active.pop(active.record.id, None)
+                self._doubtful.pop(active.record.id, None)
         if failures:
             raise failures[0]
         return HealReport(tuple(active.record for active in chosen), **recovery)

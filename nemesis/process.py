@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from splitvote.harness.cluster import Cluster, Process, ProcessState
+from splitvote.harness.errors import NemesisError
 from splitvote.nemesis.fault import Plan, Request, Seen, Site, aim, prove_new_leader
 from splitvote.nemesis.proof import Proof, await_proof
 from splitvote.nemesis.quorum import Effect
@@ -143,7 +144,13 @@ async def _kill(process: Process, node: str) -> None:
 
 
 async def _stop(process: Process, node: str) -> None:
-    await process.stop(node)
+    """End it in order; what does not end, as may be for want of its peers, is killed, as any service manager would."""
+    try:
+        await process.stop(node)
+    except NemesisError:
+        if await process.state(node) is ProcessState.STOPPED:
+            raise
+        await process.kill(node)
 
 
 async def _pause(process: Process, node: str) -> None:
@@ -162,7 +169,11 @@ KILL: Final = ProcessFault(
     "kill", "end nodes at once (SIGKILL), and start them again", _kill, _start, ProcessState.STOPPED
 )
 STOP: Final = ProcessFault(
-    "stop", "end nodes in order (SIGTERM), and start them again", _stop, _start, ProcessState.STOPPED
+    "stop",
+    "end nodes in order (SIGTERM, and SIGKILL if that does not), and start them again",
+    _stop,
+    _start,
+    ProcessState.STOPPED,
 )
 PAUSE: Final = ProcessFault(
     "pause", "suspend nodes (SIGSTOP), and let them go on", _pause, _resume, ProcessState.PAUSED

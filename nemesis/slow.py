@@ -10,14 +10,14 @@ time out behind the bytes that queue up.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
 from splitvote.harness.cluster import Cluster, Health, LinkCounter, Links, LinkShape, Pair
-from splitvote.nemesis.fault import Plan, Request, Seen, Site, aim
+from splitvote.nemesis.fault import Plan, Request, Seen, Site, aim_at_serving
 from splitvote.nemesis.partitions import links_of
 from splitvote.nemesis.proof import Proof, await_proof
 from splitvote.nemesis.quorum import Effect
@@ -67,7 +67,7 @@ class SlowFault:
 
     async def plan(self, request: Request, site: Site) -> Plan:
         """See ``Fault``; measures how fast the targets are before."""
-        aimed = await aim(request, site)
+        aimed = await aim_at_serving(request, site)
         if not aimed.targets:
             return aimed
         pairs = links_of(site.nodes, aimed.targets)
@@ -112,6 +112,8 @@ class SlowFault:
     async def prove_stop(self, plan: Plan, site: Site, seen: Seen) -> Proof:
         """See ``Fault``; a target that another fault keeps from serving cannot be measured, and is left out."""
         nodes = [node for node in plan.targets if site.must_serve(node)]
+        if not nodes:
+            return Proof(False, "not measured, since other faults keep every target from serving")
         limit_ms = _limit_ms(plan)
 
         async def look() -> Proof:
@@ -173,20 +175,21 @@ async def _reads_ms(node: str, site: Site, reads: int) -> list[float]:
 async def _prove_slow(plan: Plan, shape: LinkShape, site: Site) -> Proof:
     """The fastest read takes the round trip; with jitter, the mean does, and reads differ."""
     least_ms = TOLERANCE * 2 * (shape.delay_ms - shape.jitter_ms)
-    spread_ms = shape.jitter_ms / 2
 
     async def look() -> Proof:
         reads = {node: await _reads_ms(node, site, READS) for node in plan.targets}
-        holds = all(len(taken) == READS and min(taken) >= least_ms for taken in reads.values())
-        if shape.jitter_ms:
-            holds = holds and all(
-                sum(taken) / READS >= shape.delay_ms and max(taken) - min(taken) >= spread_ms
-                for taken in reads.values()
-            )
+        holds = all(_are_late(taken, shape, least_ms) for taken in reads.values())
         fastest = {node: min(taken, default=None) for node, taken in reads.items()}
         return Proof(holds, _in_words(fastest), {"reads_ms": reads, "least_ms": round(least_ms, 1)})
 
     return await await_proof(look, what=f"reads no faster than {least_ms:.0f} ms", bound_s=SLOW_BOUND_S)
+
+
+def _are_late(reads_ms: Sequence[float], shape: LinkShape, least_ms: float) -> bool:
+    if len(reads_ms) < READS or min(reads_ms) < least_ms:
+        return False
+    spread_ms, mean_ms = max(reads_ms) - min(reads_ms), sum(reads_ms) / len(reads_ms)
+    return not shape.jitter_ms or (mean_ms >= shape.delay_ms and spread_ms >= shape.jitter_ms / 2)
 
 
 async def _prove_rate(plan: Plan, rate_bytes_s: float, site: Site) -> Proof:

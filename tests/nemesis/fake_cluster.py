@@ -44,6 +44,7 @@ class FakeCluster:
         self.compacted = 1
         self._offered = dict.fromkeys(((a, b) for a in self.nodes for b in self.nodes if a != b), 0)
         self._delivered = dict(self._offered)
+        self._looks = 0
         self._capabilities: dict[type[Any], Any] = {
             kind: self for kind in (Process, Links, Roles, Health, Admin) if kind not in lacks
         }
@@ -106,15 +107,23 @@ class FakeCluster:
                 self.shapes.pop(pair, None)
 
     async def counters(self) -> Mapping[Pair, LinkCounter]:
-        """A heartbeat on every link between two looks; what a cut or a rate holds back goes once it may."""
+        """A heartbeat on every link between two looks, no two alike; what is held back goes once it may."""
+        self._looks += 1
+        heartbeat_bytes = HEARTBEAT_BYTES + self._looks % 7
         for pair in self._offered:
+            self._delivered[pair] += self._due_bytes(pair)
             if self.states[pair[0]] is ProcessState.RUNNING:
-                self._offered[pair] += HEARTBEAT_BYTES
-            rate = self.shapes[pair].rate_bytes_s if pair in self.shapes else 0.0
-            if pair not in self.cuts:
-                held = self._offered[pair] - self._delivered[pair]
-                self._delivered[pair] += min(held, HEARTBEAT_BYTES // 2) if rate else held
+                self._offered[pair] += heartbeat_bytes
+            if pair not in self.cuts and pair not in self.shapes:
+                self._delivered[pair] = self._offered[pair]
         return {pair: LinkCounter(self._offered[pair], self._delivered[pair]) for pair in self._offered}
+
+    def _due_bytes(self, pair: Pair) -> int:
+        """What a slow link has delivered since the last look: all of it, or as much as its rate allows."""
+        held = self._offered[pair] - self._delivered[pair]
+        if pair in self.cuts or pair not in self.shapes:
+            return 0
+        return min(held, HEARTBEAT_BYTES // 2) if self.shapes[pair].rate_bytes_s else held
 
     # Roles and Health
 

@@ -413,6 +413,59 @@ def test_a_stop_works_on_a_node_that_was_changed_meanwhile(tmp_path: Path) -> No
     on(tmp_path, story)
 
 
+def test_a_member_that_does_not_end_in_order_is_killed(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        bench.cluster.fails.add("stop")
+        assert (await bench.start("stop", targets=["n1"]))["phase"] == "active"
+        assert bench.cluster.calls == ["stop n1", "kill n1"]
+        assert (await bench.stop("stop"))["phase"] == "healed"
+
+    on(tmp_path, story)
+
+
+@pytest.mark.parametrize("kind", ["compact", "move_leader"])
+def test_what_needs_a_quorum_is_skipped_while_other_faults_take_it(kind: str, tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        await bench.start("kill", select="majority")
+        assert "no quorum" in (await bench.start("admin", kind))["skipped"]
+        assert bench.phases == ["starting", "active"]
+
+    on(tmp_path, story)
+
+
+@pytest.mark.parametrize(("family", "kind"), [("slow", "delay"), ("slow", "rate"), ("admin", "defragment")])
+def test_what_could_not_be_seen_on_nodes_that_do_not_serve_is_skipped(family: str, kind: str, tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        await bench.start("partition", "one", targets=["n1"])
+        assert (await bench.start(family, kind, targets=["n2", "n1"]))["targets"] == ["n2"]
+        await bench.stop(family)
+        assert "from serving" in (await bench.start(family, kind, targets=["n1"]))["skipped"]
+
+    on(tmp_path, story)
+
+
+def test_links_between_nodes_that_are_down_are_not_cut(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        await bench.start("kill", targets=["n1", "n2", "n3", "n4"])
+        assert "end of every link" in (await bench.start("partition", "halves"))["skipped"]
+        assert not bench.cluster.cuts
+
+    on(tmp_path, story)
+
+
+def test_an_end_that_cannot_be_seen_is_unproven_until_the_final_heal(tmp_path: Path) -> None:
+    async def story(bench: Bench) -> None:
+        await bench.start("slow", "delay", targets=["n1"])
+        await bench.start("partition", "one", targets=["n1"])
+        assert (await bench.stop("slow"))["phase"] == "heal_unproven"
+        assert {record.id for record in bench.nemesis.active} == {2}
+        report = await bench.nemesis.heal(60.0)
+        assert [(record.id, record.phase) for record in report.records] == [(1, "healed"), (2, "healed")]
+        assert await bench.nemesis.heal(60.0) == HealReport()
+
+    assert open_faults(on(tmp_path, story).path) == []
+
+
 def test_one_of_several_faults_of_a_family_can_be_stopped_by_id(tmp_path: Path) -> None:
     async def story(bench: Bench) -> None:
         first = await bench.start("kill", targets=["n1"])

@@ -42,7 +42,7 @@ async def nemesis_on(directory: Path, etcd: Path, faults: tuple[Fault, ...]) -> 
         start_s = loop.time()
         nemesis = Nemesis(
             Site(cluster),
-            {faults[0].family: faults},
+            {family: tuple(fault for fault in faults if fault.family == family) for family in FAMILIES},
             Journal(directory / "faults.jsonl"),
             now_ns=lambda: int((loop.time() - start_s) * 1e9),
         )
@@ -82,3 +82,28 @@ def test_every_fault_is_proven_and_its_end_too(family: str, etcd_binary: Callabl
     ends = [record for record in records if record.phase == "healed"]
     assert all(record.observed["recovery_ms"] > 0 for record in ends)
     assert {record.fault for record in ends} == set(FAMILIES[family].kinds)
+
+
+@pytest.mark.etcd
+def test_faults_that_overlap_are_all_undone_by_the_final_heal(
+    etcd_binary: Callable[[str], Path], tmp_path: Path
+) -> None:
+    async def run() -> None:
+        faults = tuple(fault for name in ("kill", "pause", "partition", "slow") for fault in FAMILIES[name].faults)
+        async with nemesis_on(tmp_path, etcd_binary("3.5.30"), faults) as nemesis:
+            for family, kind, target in (
+                ("slow", "delay", "n1"),
+                ("partition", "one_way_in", "n2"),
+                ("kill", "kill", "n3"),
+                ("pause", "pause", "n4"),
+            ):
+                value = {"kind": kind, "targets": [target]}
+                await nemesis.invoke(Op(process=NEMESIS, type="info", f=f"start-{family}", value=value))
+            report = await nemesis.heal(60.0)
+            assert report.recovery_ms is not None
+            assert [record.phase for record in report.records] == ["healed"] * 4
+
+    asyncio.run(run())
+    records = read_faults(tmp_path / "faults.jsonl")
+    assert [record.phase for record in records[:8]] == ["starting", "active"] * 4
+    assert [record.affects_quorum for record in records[:8:2]] == [False, False, False, True]
