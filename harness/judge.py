@@ -98,7 +98,7 @@ def check_path(
         for line in verdict_lines(found):
             click.echo(line)
     if html is not None:
-        _write_html(html, recording, found)
+        _write_html(html, path, recording, found)
     return found.verdict.exit_code
 
 
@@ -179,17 +179,23 @@ def parse_options(given: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def _write_html(html: Path, recording: Recording, found: Results) -> None:
+def _write_html(html: Path, history: Path, recording: Recording, found: Results) -> None:
+    """Write a report of a history from elsewhere; a huge one's details go beside it, as beside a run's."""
+    import shutil
     import tempfile
 
     from splitvote.harness.formats import write_jsonl
     from splitvote.reports import write_report
 
     with tempfile.TemporaryDirectory() as scratch:
-        run = RunDirectory(Path(scratch))
+        run = RunDirectory(Path(scratch) / "check" / history.name)
+        run.path.mkdir(parents=True)
         write_jsonl(recording.history, run.history)
         run.write_json(run.results, found)
-        html.write_bytes(write_report(run.path).read_bytes())
+        report = write_report(run.path)
+        shutil.copyfile(report, html)
+        for details in report.parent.glob("report-details"):
+            shutil.copytree(details, html.parent / details.name, dirs_exist_ok=True)
     click.echo(f"report: {html}")
 
 

@@ -99,6 +99,26 @@ def test_a_lost_write_is_invalid_exits_1_and_is_told_in_words(
     assert "process 1 read 1" in out
 
 
+def test_a_foreign_history_gets_a_report_of_its_own(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = write_history(tmp_path / "some.jsonl", *LOST)
+    page = tmp_path / "page.html"
+    code, out, _ = splitvote(capfd, "check", str(path), "--model", "cas-register", "--html", str(page))
+    assert code == 1
+    assert f"report: {page}" in out
+    assert "check/some.jsonl" in page.read_text()
+
+
+def test_options_reach_the_model_and_unknown_ones_are_named(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    invoke = Op(process=0, type="invoke", f="txn", value=[["r", "x", None]])
+    path = write_history(tmp_path / "some.jsonl", invoke, invoke.completed("ok", value=[["r", "x", 5]]))
+    judged = ["check", str(path), "--model", "multi-register"]
+    assert splitvote(capfd, *judged)[0] == 1
+    assert splitvote(capfd, *judged, "--option", 'initial={"x": 5}')[0] == 0
+    code, _, err = splitvote(capfd, *judged, "--option", "initail=1")
+    assert (code, "initail" in err) == (64, True)
+    assert "write NAME=VALUE" in splitvote(capfd, *judged, "--option", "nonsense")[2]
+
+
 def test_json_is_the_results_schema(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = write_history(tmp_path / "some.jsonl", *LOST)
     _, out, _ = splitvote(capfd, "check", str(path), "--model", "cas-register", "--json")
