@@ -169,6 +169,8 @@ class Execution:
             lag.start()
             undo.callback(lag.stop)
             sampler = Sampler(_need(plan.cluster, Roles), samples, now_ns=runner.now_ns, lag=lag, wall_ns=time.time_ns)
+            sampling = asyncio.create_task(sampler.run(), name="splitvote sampler")
+            undo.push_async_callback(_end_sampling, sampling, self._fail)
             plan.on_start(runner, sampler)
             try:
                 await self._all_phases(runner, nemesis, sampler, lag, seen)
@@ -188,7 +190,6 @@ class Execution:
     ) -> None:
         plan = self._plan
         await self._set_up_clients()
-        sampling = asyncio.create_task(sampler.run(), name="splitvote sampler")
         try:
             if not self.account.interrupted:
                 plan.on_step("running")
@@ -205,8 +206,6 @@ class Execution:
             await runner.run(final_generator)
         plan.on_step("reading every member's final state")
         final = await self._read_members(sampler, final)
-        sampling.cancel()
-        await asyncio.gather(sampling, return_exceptions=True)
         plan.run.write_json(plan.run.final, final)
 
     async def _set_up_clients(self) -> None:
@@ -275,6 +274,14 @@ def _need(cluster: Cluster, kind: type[C]) -> C:
 def _note_key(seen: dict[Any, None], op: Op) -> None:
     if op.type == "invoke" and op.key is not None:
         seen[tuple(op.key) if isinstance(op.key, list) else op.key] = None
+
+
+async def _end_sampling(sampling: asyncio.Task[None], fail: Callable[[BaseException], None]) -> None:
+    """End the sampler's task; if it had ended by itself (a full disk), say why."""
+    sampling.cancel()
+    (outcome,) = await asyncio.gather(sampling, return_exceptions=True)
+    if isinstance(outcome, Exception):
+        fail(outcome)
 
 
 def _close_quietly(writer: JsonLinesWriter[Any], fail: Callable[[BaseException], None]) -> None:

@@ -179,6 +179,8 @@ class LocalCluster:
             try:
                 await self._start_all()
                 await self._await_ready()
+                # Channels dialled members that did not listen yet: those still backing off would fail healthy calls.
+                await self._connections.close()
             except _PortTakenError as taken:
                 words = str(taken)
                 await self.down()

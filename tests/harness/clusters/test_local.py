@@ -129,7 +129,7 @@ def test_five_nodes_come_up_and_serve(tmp_path: Path, etcd_binary: Callable[[str
             async with cluster:
                 await cluster.up()
                 assert len(set(cluster.endpoints.values())) == 5
-                assert await having(cluster, Health).unready(cluster.nodes) == {}
+                await all_serve(cluster)
                 revisions.append(await put(cluster, "n3"))
                 for node in cluster.nodes:
                     assert await having(cluster, Process).state(node) is ProcessState.RUNNING
