@@ -25,6 +25,7 @@ from splitvote.checkers.linearizability.model import (
 )
 from splitvote.checkers.linearizability.models import MODELS, model_named
 from splitvote.checkers.linearizability.porcupine import (
+    check_columns,
     check_events,
     check_events_verbose,
     check_operations,
@@ -45,6 +46,7 @@ __all__ = [
     "Model",
     "NondeterministicModel",
     "Operation",
+    "check_columns",
     "check_events",
     "check_events_verbose",
     "check_operations",

@@ -725,7 +725,6 @@ static int set_guards(Search *s, PyObject *tests, PyObject *operands, PyObject *
         if (s->steps.assigns[cls] >= states)
             states = s->steps.assigns[cls] + 1;
         s->exotic |= s->steps.tests[cls] == IS_NOT && s->steps.assigns[cls] >= 0;
-        s->exotic |= s->steps.tests[cls] == ANY && s->steps.assigns[cls] < 0;
     }
     if (states <= s->state)
         states = s->state + 1;

@@ -180,14 +180,39 @@ def _decide_by_zones(problem: Problem, budget: Budget) -> Decision | None:
 
 
 def locate(decision: Decision, budget: Budget) -> Decision:
-    """Find how far an ILLEGAL history is linearizable, where its engine did not."""
-    if decision.furthest is not None:
-        return decision
-    from splitvote.checkers.linearizability.columns import from_problem
-    from splitvote.checkers.linearizability.guided import longest_prefix
+    """Find how far an ILLEGAL history is linearizable, where its engine did not.
 
-    problem = decision.problem
-    last = max(place for place, event in enumerate(problem.events) if ~event in set(decision.evidence))
-    times = [place for place, event in enumerate(problem.events[: last + 1]) if event < 0]
-    furthest, order = longest_prefix(from_problem(problem), budget, run_search, times)
+    Zones name a bad set only, and a search with an outlook gives up in view of
+    reads that are still to come; both are asked again about ever better guesses
+    of the longest prefix (bisection).
+    """
+    problem, furthest = decision.problem, decision.furthest
+    if furthest is None:
+        from splitvote.checkers.linearizability.columns import from_problem
+        from splitvote.checkers.linearizability.guided import longest_prefix
+
+        evidence = set(decision.evidence)
+        last = max(place for place, event in enumerate(problem.events) if ~event in evidence)
+        times = [place for place, event in enumerate(problem.events[: last + 1]) if event < 0]
+        furthest, order = longest_prefix(from_problem(problem), budget, run_search, times)
+    elif problem.outlook is not None:
+        furthest, order = _first_illegal(decision, furthest, budget)
+    else:
+        return decision
     return replace(decision, furthest=furthest, linearize=order.copy)
+
+
+def _first_illegal(decision: Decision, furthest: int, budget: Budget) -> tuple[int, list[int]]:
+    """Bisect the returns from ``furthest`` on for the first by which the history is illegal."""
+    problem, order = decision.problem, decision.linearize()
+    returns = [place for place, event in enumerate(problem.events) if event < 0 and place >= furthest]
+    low, high = 0, len(returns) - 1
+    while low < high:
+        middle = (low + high) // 2
+        prefix = problem.until(returns[middle])
+        outcome = run_search(prefix, budget)
+        if outcome.result is CheckResult.ILLEGAL:
+            high = middle
+        else:
+            low, order = middle + 1, replay(prefix, outcome.choices)
+    return returns[high], order

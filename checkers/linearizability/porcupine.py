@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from splitvote.checkers.linearizability.engines import decide_parts, result_of
+from splitvote.checkers.linearizability.engines import decide_parts, result_of, run_search
 from splitvote.checkers.linearizability.info import LinearizationInfo, part_of
 from splitvote.checkers.linearizability.model import (
     CheckResult,
@@ -15,6 +16,9 @@ from splitvote.checkers.linearizability.model import (
     operations_of_events,
 )
 from splitvote.harness.result import Budget
+
+if TYPE_CHECKING:
+    from splitvote.checkers.linearizability.columns import Columns
 
 
 def check_operations(
@@ -46,6 +50,20 @@ def check_events_verbose(
 ) -> tuple[CheckResult, LinearizationInfo]:
     """Do for events what ``check_operations_verbose`` does (Porcupine: CheckEventsVerbose)."""
     return check_operations_verbose(model, operations_of_events(events), timeout_s=timeout_s)
+
+
+def check_columns(columns: Columns, *, timeout_s: float | None = None) -> CheckResult:
+    """Decide a register's history given as NumPy columns (``columns.from_register``): for a million operations."""
+    import numpy as np
+
+    from splitvote.checkers.linearizability.columns import to_problem
+    from splitvote.checkers.linearizability.guided import decide_columns
+
+    budget = Budget(time_s=timeout_s)
+    outcome = decide_columns(columns, budget, run_search)
+    if outcome.result is not None:
+        return outcome.result
+    return run_search(to_problem(columns, np.arange(len(columns.call))), budget).result
 
 
 def _plain(model: Model | NondeterministicModel) -> Model:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Protocol
 
@@ -77,6 +77,18 @@ class Problem:
     steps: Steps
     outlook: Outlook | None = None
     priority: list[int] | None = None
+
+    def until(self, place: int) -> Problem:
+        """Return the history as it looked after the event at ``place``: what has not returned may never do so."""
+        returned = {~event for event in self.events[: place + 1] if event < 0}
+        read_only = self.steps.read_only
+        events = [
+            event
+            for event in self.events[: place + 1]
+            if event < 0 or event in returned or not read_only[self.classes[event]]
+        ]
+        optional = [number not in returned for number in range(len(self.optional))]
+        return replace(self, events=events, optional=optional)
 
 
 class ModelSteps:
@@ -167,11 +179,8 @@ class GuardedSteps:
 
     @property
     def is_exotic(self) -> bool:
-        """Whether some class assigns on inequality, or asks and assigns nothing: then no short cuts."""
-        return any(
-            (test == 2 and assign >= 0) or (test == 0 and assign < 0)
-            for test, assign in zip(self.tests, self.assigns, strict=True)
-        )
+        """Whether some class assigns on inequality: the engines then take no short cuts."""
+        return any(test == 2 and assign >= 0 for test, assign in zip(self.tests, self.assigns, strict=True))
 
     def step(self, state: int, cls: int) -> int:
         """Compare and assign."""

@@ -42,7 +42,7 @@ or the order that another engine found).
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -107,49 +107,59 @@ class Table(dict[int, _Row]):
         return row
 
 
+Step = tuple[int, int, int, list[int], int]
+"""Where the walk has something to do: (place among the events, the operation's bit, class, open, called).
+
+At the call of a read that will return, ``class`` is its class.  At a return it
+is -1; ``open`` lists the operations that are open there and will return, the
+earliest deadline first, and ``called`` counts the optional ones called before.
+"""
+
+
 class Layout:
     """A problem's events laid out for the walk, as far as the walk has come.
 
     ``bits`` has one bit an operation: of its slot in the window, or of its place
-    among the optional ones.  ``open_at`` lists, for the place of each return,
-    the operations that are open there and will return, the earliest deadline
-    first; ``optional_at`` counts the optional operations called before it.
-    ``laid`` is the place up to which all this is known.
+    among the ``optionals``.
     """
 
-    def __init__(self, events: Sequence[int], optional: Sequence[bool]) -> None:
-        self._events = events
-        self._optional = optional
-        self._deadlines = {~event: place for place, event in enumerate(events) if event < 0}
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self._deadlines = {~event: place for place, event in enumerate(problem.events) if event < 0}
         self._free: list[int] = []
         self._slots = 0
-        self._window: list[tuple[int, int]] = []
-        self.bits = [0] * len(optional)
-        self.open_at: dict[int, list[int]] = {}
-        self.optional_at: dict[int, int] = {}
+        self._window: list[int] = []
+        self._due: list[int] = []
+        self._laid = 0
+        self.bits = [0] * len(problem.optional)
         self.optionals: list[int] = []
-        self.laid = 0
+        self.walk: list[Step] = []
 
-    def extend(self, count: int = 64) -> None:
-        """Lay out ``count`` events more: assign slots and list what is open at each return."""
-        bits, optionals, window, free = self.bits, self.optionals, self._window, self._free
-        start, self.laid = self.laid, min(self.laid + count, len(self._events))
-        for place in range(start, self.laid):
-            event = self._events[place]
+    def extend(self, count: int = 48) -> bool:
+        """Lay out ``count`` events more; say whether there were any."""
+        problem, bits, walk, window, due = self._problem, self.bits, self.walk, self._window, self._due
+        optional, classes, read_only, free = problem.optional, problem.classes, problem.steps.read_only, self._free
+        start, self._laid = self._laid, min(self._laid + count, len(problem.events))
+        for place in range(start, self._laid):
+            event = problem.events[place]
             if event < 0:
-                self.open_at[place] = [operation for _, operation in window]
-                self.optional_at[place] = len(optionals)
-                del window[0]  # the one that returns now has the earliest deadline
+                walk.append((place, bits[~event], -1, window[:], len(self.optionals)))
+                del window[0], due[0]  # the one that returns now has the earliest deadline
                 free.append(bits[~event])
-            elif self._optional[event]:
-                bits[event] = 1 << len(optionals)
-                optionals.append(event)
+            elif optional[event]:
+                bits[event] = 1 << len(self.optionals)
+                self.optionals.append(event)
             else:
                 if not free:
                     free.append(1 << self._slots)
                     self._slots += 1
-                bits[event] = free.pop()
-                insort(window, (self._deadlines[event], event))
+                bit = bits[event] = free.pop()
+                at = bisect_left(due, self._deadlines[event])
+                due.insert(at, self._deadlines[event])
+                window.insert(at, event)
+                if read_only[classes[event]]:
+                    walk.append((place, bit, classes[event], [], 0))
+        return start < self._laid
 
 
 def search(
@@ -161,16 +171,16 @@ def search(
 ) -> SearchOutcome:
     """Decide a problem; UNKNOWN (with the furthest place reached) when the budget is spent.
 
-    ``priority`` is per operation, lower is tried first (instead of the problem's own).  ``on_configuration``
-    is told of each new (place, state, trail), for those who want to see more of
-    the search than its end.
+    ``priority`` is per operation, lower is tried first (instead of the problem's
+    own).  ``on_configuration`` is told of each new (place, state, trail), for
+    those who want to see more of the search than its end.
     """
     return _Search(problem, budget or Budget(), priority or problem.priority, on_configuration).run()
 
 
 _Frame = tuple[int, int, int, int, int, Trail, list[int]]
-"""A configuration (place, state, taken, spent), the state before an optional operation just taken there, the trail
-that led to it, and the operations still to be tried from it, the best last."""
+"""A configuration (step of the walk, state, taken, spent), the state before an optional operation just taken there,
+the trail that led to it, and the operations still to be tried from it, the best last."""
 
 
 class _Search:
@@ -181,14 +191,12 @@ class _Search:
         priority: Sequence[int] | None,
         on_configuration: Callable[[int, int, Trail], None] | None,
     ) -> None:
-        self.events = problem.events
+        self.problem = problem
         self.classes = problem.classes
-        self.optional = problem.optional
-        self.layout = Layout(problem.events, problem.optional)
         self.read_only = problem.steps.read_only
+        self.layout = Layout(problem)
         self.table = Table(problem.steps.step)
         self.asks, self.denies = _asks_and_denies(problem.steps)
-        self.initial = problem.steps.initial
         self.budget = budget
         self.outlook = None if problem.outlook is None else _Outlook(problem, self.layout)
         self.priority = priority
@@ -198,36 +206,32 @@ class _Search:
 
     def run(self) -> SearchOutcome:
         """Depth first: a frame is a configuration and the operations still to be tried from it."""
-        bits, optional = self.layout.bits, self.optional
+        problem, walk, bits, table = self.problem, self.layout.walk, self.layout.bits, self.table
+        classes, optional = self.classes, problem.optional
         furthest, best = -1, None
         trail: Trail = None
-        place, taken = self.advance(0, self.initial, 0)
-        state, spent, before = self.initial, 0, -1
+        state, spent, before = problem.steps.initial, 0, -1
+        at, taken = self.advance(0, state, 0)
         frames: list[_Frame] = []
         while True:
-            if place > furthest:
-                furthest, best = place, trail
-                if place == len(self.events):
-                    return SearchOutcome(CheckResult.OK, self.nodes, place, unroll(best))
-            if self.is_new(place, state, taken, spent):
+            if at > furthest:
+                furthest, best = at, trail
+                if at == len(walk):
+                    return SearchOutcome(CheckResult.OK, self.nodes, len(problem.events), unroll(best))
+            if self.is_new(at, state, taken, spent):
                 self.nodes += 1
-                if self.nodes % CHECK_EVERY == 0:
-                    try:
-                        self.budget.check(CHECK_EVERY)
-                    except BudgetExceeded as exceeded:
-                        return SearchOutcome(
-                            CheckResult.UNKNOWN, self.nodes, furthest, unroll(best), reason=str(exceeded)
-                        )
+                if self.nodes % CHECK_EVERY == 0 and (reason := self.spent_reason()) is not None:
+                    return SearchOutcome(CheckResult.UNKNOWN, self.nodes, walk[furthest][0], unroll(best), reason)
                 if self.on_configuration is not None:
-                    self.on_configuration(place, state, trail)
-                choices = self.candidates(place, state, taken, spent, before)
-                frames.append((place, state, taken, spent, before, trail, choices))
+                    self.on_configuration(walk[at][0], state, trail)
+                choices = self.candidates(at, state, taken, spent, before)
+                frames.append((at, state, taken, spent, before, trail, choices))
             operation = self.next_choice(frames)
             if operation is None:
-                return SearchOutcome(CheckResult.ILLEGAL, self.nodes, furthest, unroll(best))
-            place, state, taken, spent, _, trail, _ = frames[-1]
+                return SearchOutcome(CheckResult.ILLEGAL, self.nodes, walk[furthest][0], unroll(best))
+            here, state, taken, spent, _, trail, _ = frames[-1]
             trail = (trail, operation)
-            after = self.table[state][self.classes[operation]]
+            after = table[state][classes[operation]]
             before = -1
             if optional[operation]:
                 spent |= bits[operation]
@@ -236,70 +240,72 @@ class _Search:
                 taken |= bits[operation]
             if after != state:
                 state = after
-                reads = self.reads(place, state, taken)
+                reads = self.reads(here, state, taken)
                 if reads:
                     taken |= reads
                     before = -1
-            at = place
-            place, taken = self.advance(place, state, taken)
-            if place != at:
+            at, taken = self.advance(here, state, taken)
+            if at != here:
                 before = -1
+
+    def spent_reason(self) -> str | None:
+        """Count in the budget; say why it is spent, if it is."""
+        try:
+            self.budget.check(CHECK_EVERY)
+        except BudgetExceeded as exceeded:
+            return str(exceeded)
+        return None
 
     def next_choice(self, frames: list[_Frame]) -> int | None:
         """Drop the frames that are exhausted; return the next operation worth taking of the deepest left."""
-        table, classes, outlook = self.table, self.classes, self.outlook
         while frames:
-            place, state, taken, spent, before, _, choices = frames[-1]
-            row = table[state]
+            choices = frames[-1][6]
             while choices:
                 operation = choices.pop()
-                cls = classes[operation]
-                after = row[cls]
-                if after < 0 or (before >= 0 and table[before][cls] == after):
-                    continue
-                if outlook is None or not outlook.is_dead_end(place, after, taken, spent, operation):
+                if self.priority is None and self.outlook is None:
+                    return operation  # it was looked at when it became a candidate
+                if self.is_worth_taking(operation, frames[-1]):
                     return operation
             frames.pop()
         return None
 
-    def advance(self, place: int, state: int, taken: int) -> tuple[int, int]:
-        """Walk on to the next return of an operation that has not taken effect, taking new reads on the way."""
-        events, layout, classes, read_only, optional = (
-            self.events,
-            self.layout,
-            self.classes,
-            self.read_only,
-            self.optional,
-        )
-        bits, row = layout.bits, self.table[state]
-        while place < len(events):
-            if place == layout.laid:
-                layout.extend()
-            for at in range(place, layout.laid):
-                event = events[at]
-                if event < 0:
-                    bit = bits[~event]
-                    if not taken & bit:
-                        return at, taken
-                    taken ^= bit
-                elif read_only[classes[event]] and not optional[event] and row[classes[event]] == state:
-                    taken |= bits[event]
-            place = layout.laid
-        return place, taken
+    def is_worth_taking(self, operation: int, frame: _Frame) -> bool:
+        """Whether an operation is legal, needs the optional one just taken, and is no dead end."""
+        at, state, taken, spent, before, _, _ = frame
+        cls = self.classes[operation]
+        after = self.table[state][cls]
+        if after < 0 or (before >= 0 and self.table[before][cls] == after):
+            return False
+        return self.outlook is None or not self.outlook.is_dead_end(at, after, taken, spent, operation)
 
-    def reads(self, place: int, state: int, taken: int) -> int:
+    def advance(self, at: int, state: int, taken: int) -> tuple[int, int]:
+        """Walk on to the next return of an operation that has not taken effect, taking new reads on the way."""
+        walk, row = self.layout.walk, self.table[state]
+        while at < len(walk) or self.layout.extend():
+            for here in range(at, len(walk)):
+                _, bit, cls, _, _ = walk[here]
+                if cls < 0:
+                    if not taken & bit:
+                        return here, taken
+                    taken ^= bit
+                elif row[cls] == state:
+                    taken |= bit
+            at = len(walk)
+        return at, taken
+
+    def reads(self, at: int, state: int, taken: int) -> int:
         """Return the bits of the open reads that are legal in a state just entered."""
         row, bits, classes, read_only = self.table[state], self.layout.bits, self.classes, self.read_only
         found = 0
-        for operation in self.layout.open_at[place]:
+        for operation in self.layout.walk[at][3]:
             cls = classes[operation]
             if read_only[cls] and not taken & bits[operation] and row[cls] == state:
                 found |= bits[operation]
         return found
 
-    def is_new(self, place: int, state: int, taken: int, spent: int) -> bool:
+    def is_new(self, at: int, state: int, taken: int, spent: int) -> bool:
         """Note the configuration, unless one as good was here (one that spent a subset of the optional operations)."""
-        key = (place, state, taken)
+        key = (at, state, taken)
         visits = self.seen.get(key)
         if visits is None:
             self.seen[key] = [spent]
@@ -310,7 +316,7 @@ class _Search:
         visits.append(spent)
         return True
 
-    def candidates(self, place: int, state: int, taken: int, spent: int, before: int) -> list[int]:
+    def candidates(self, at: int, state: int, taken: int, spent: int, before: int) -> list[int]:
         """Return the operations worth taking here, the best last.
 
         ``before`` is the state before an optional operation that has just been
@@ -318,10 +324,11 @@ class _Search:
         does not need that operation.
         """
         table, classes, bits = self.table, self.classes, self.layout.bits
+        place, _, _, window, called = self.layout.walk[at]
         row = table[state]
         skipped = table[before] if before >= 0 else None
-        wanted = classes[~self.events[place]]
-        live = [operation for operation in self.layout.open_at[place] if not taken & bits[operation]]
+        wanted = classes[~self.problem.events[place]]
+        live = [operation for operation in window if not taken & bits[operation]]
         tried: set[int] = set()
         first: list[int] = []
         rest: list[int] = []
@@ -337,10 +344,10 @@ class _Search:
             if after < 0 or (skipped is not None and skipped[cls] == after):
                 continue
             (first if cls == wanted or table[after][wanted] >= 0 else rest).append(operation)
-        called = self.layout.optional_at[place]
         if called:
             unspent = [operation for operation in self.layout.optionals[:called] if not spent & bits[operation]]
-            rest += self.useful_optionals(state, live, unspent, tried, skipped)
+            if unspent:
+                rest += self.useful_optionals(state, live, unspent, tried, skipped)
         found = first + rest
         if self.priority is not None:
             found.sort(key=self.priority.__getitem__)
@@ -418,9 +425,10 @@ class _Outlook:
                 upcoming = problem.classes[event]
         return found
 
-    def is_dead_end(self, place: int, state: int, taken: int, spent: int, operation: int) -> bool:
+    def is_dead_end(self, at: int, state: int, taken: int, spent: int, operation: int) -> bool:
         """Whether after ``operation``, which leads to ``state``, an open read or the next one could never be legal."""
         classes, read_only, reach = self.problem.classes, self.problem.steps.read_only, self.can_reach[state]
+        place, _, _, window, _ = self.layout.walk[at]
         upcoming = self.next_read[place]
         if (
             upcoming >= 0
@@ -435,7 +443,7 @@ class _Outlook:
             and not taken & bits[other]
             and not reach[classes[other]]
             and not self.is_reset_to_come(place, classes[other], taken, spent, operation)
-            for other in self.layout.open_at[place]
+            for other in window
         )
 
     def is_reset_to_come(self, place: int, cls: int, taken: int, spent: int, operation: int) -> bool:

@@ -31,7 +31,7 @@ def _unwritten(problem: Problem, witness: Witness) -> str | None:
     ending = (
         f"but {_who(problem, later[0])} asked for that value only later"
         if later
-        else "but nobody ever asked to write that value"
+        else "but nothing that can have taken effect ever wrote that value"
     )
     return f"{_who(problem, number)} {describe(problem, number)}, {ending}."
 

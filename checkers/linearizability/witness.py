@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Final
 
 from splitvote.checkers.linearizability.model import CheckResult, Operation
-from splitvote.checkers.linearizability.problem import GuardedSteps, Problem
+from splitvote.checkers.linearizability.problem import TEST_CODES, GuardedSteps, Problem
 from splitvote.checkers.linearizability.search import Table, Trail, search
 from splitvote.harness.result import Budget
 
@@ -124,12 +125,13 @@ def _states_at(problem: Problem, furthest: int, nodes: int) -> list[int]:
     if not 0 < nodes <= STATES_NODES:
         return []
     found: dict[int, None] = {}
+    prefix = problem.until(furthest)
 
     def note(place: int, state: int, _: Trail) -> None:
-        if place == furthest:
+        if place == len(prefix.events) - 1:
             found[state] = None
 
-    search(problem, on_configuration=note)
+    search(prefix, Budget(max_steps=STATES_NODES), on_configuration=note)
     return list(found)
 
 
@@ -138,11 +140,18 @@ class _Shrinker:
 
     def __init__(self, problem: Problem, furthest: int, budget: Budget) -> None:
         self.problem = problem
-        self.events = problem.events[: furthest + 1]
         self.stuck = ~problem.events[furthest]
         self.budget = budget
         self.trials = 0
-        self.returned = [~event for event in self.events if event < 0]
+        events = problem.events[: furthest + 1]
+        self.calls = {event: place for place, event in enumerate(events) if event >= 0}
+        self.returns = {~event: place for place, event in enumerate(events) if event < 0}
+        self.returned = list(self.returns)
+        read_only = problem.steps.read_only
+        self.writes = [operation for operation in self.calls if not read_only[problem.classes[operation]]]
+        steps = problem.steps
+        is_simple = isinstance(steps, GuardedSteps) and not steps.is_exotic
+        self.helpers = _Helpers(problem, self.writes) if is_simple else None
 
     def core(self, evidence: Sequence[int]) -> list[int]:
         """Return a small bad set, in order of call; ``evidence`` is tried first."""
@@ -161,7 +170,7 @@ class _Shrinker:
                 if size == 1:
                     break
                 parts = min(len(core), 2 * parts)
-        return sorted(core, key=self.events.index)
+        return sorted(core, key=self.calls.__getitem__)
 
     def _starts(self) -> Iterator[list[int]]:
         """Guess cores before trying everything: the stuck one's relatives and the last few to return."""
@@ -193,26 +202,65 @@ class _Shrinker:
         return outcome.result is CheckResult.ILLEGAL
 
     def _forgiving(self, core: set[int]) -> Problem:
-        """Make every operation outside the core optional; the reads among them go.
+        """Make every operation outside the core optional, as far as it can be of use; the reads among them go."""
+        others = self.writes if self.helpers is None else self.helpers.of(core)
+        events = [(self.calls[operation], operation) for operation in {*core, *others}]
+        events += [(self.returns[operation], ~operation) for operation in core]
+        optional = [True] * len(self.problem.optional)
+        for operation in core:
+            optional[operation] = False
+        return replace(self.problem, events=[event for _, event in sorted(events)], optional=optional)
 
-        Of guarded assignments of one class more than the core's number are never
-        of use: between two of the core each leads to the same one state.
-        """
-        problem = self.problem
-        classes, read_only = problem.classes, problem.steps.read_only
-        bound = len(core) + 1 if isinstance(problem.steps, GuardedSteps) else len(problem.operations)
-        kept: dict[int, int] = {}
-        events, optional = [], [True] * len(problem.operations)
-        for event in self.events:
-            operation = max(event, ~event)
-            if operation in core:
-                events.append(event)
-                optional[operation] = optional[operation] and event >= 0
-            elif event >= 0 and not read_only[classes[operation]]:
-                count = kept[classes[operation]] = kept.get(classes[operation], 0) + 1
-                if count <= bound:
-                    events.append(event)
-        return replace(problem, events=events, optional=optional)
+
+class _Helpers:
+    """Which forgiven guarded assignments can be of use to a core, out of perhaps a million.
+
+    They can lead to a state that one of the core asks for, or that such a helper
+    asks for, or away from a state that one of the core must not find.  Of one
+    class, and of those that only lead away, as many as there are core operations
+    will do, the first called: between two of the core none is needed twice.
+    """
+
+    def __init__(self, problem: Problem, writes: Sequence[int]) -> None:
+        steps = problem.steps
+        assert isinstance(steps, GuardedSteps)
+        self.steps = steps
+        self.classes = problem.classes
+        self.by_class: dict[int, list[int]] = {}
+        self.assigning: dict[int, list[int]] = {}
+        self.asking: dict[int, list[int]] = {}
+        for operation in writes:
+            cls = problem.classes[operation]
+            if cls not in self.by_class:
+                self.by_class[cls] = []
+                self.assigning.setdefault(steps.assigns[cls], []).append(cls)
+                if steps.tests[cls] == TEST_CODES["is"]:
+                    self.asking.setdefault(steps.operands[cls], []).append(cls)
+            self.by_class[cls].append(operation)
+        self.unconditional = [write for write in writes if steps.tests[problem.classes[write]] == TEST_CODES["any"]]
+
+    def of(self, core: set[int]) -> list[int]:
+        """Return the operations outside the core that can be of use to it."""
+        tests, operands = self.steps.tests, self.steps.operands
+        kinds = {self.classes[operation] for operation in core}
+        asked = [operands[cls] for cls in sorted(kinds) if tests[cls] == TEST_CODES["is"]]
+        denied = [operands[cls] for cls in sorted(kinds) if tests[cls] == TEST_CODES["is-not"]]
+        useful = dict.fromkeys(cls for state in denied for cls in self.asking.get(state, ()))
+        for state in denied:
+            useful.update(dict.fromkeys(self.assigning.get(state, ())))
+        known = set(asked)
+        while asked:
+            for cls in self.assigning.get(asked.pop(), ()):
+                useful[cls] = None
+                if tests[cls] == TEST_CODES["is"] and operands[cls] not in known:
+                    known.add(operands[cls])
+                    asked.append(operands[cls])
+        bound = len(core) + 1
+        found = [operation for cls in useful for operation in self.by_class[cls][: 2 * bound] if operation not in core]
+        if denied:
+            away = (write for write in self.unconditional if self.steps.assigns[self.classes[write]] not in denied)
+            found += islice((write for write in away if write not in core), bound)
+        return found
 
 
 def describe(problem: Problem, number: int) -> str:

@@ -55,10 +55,11 @@ EVIDENCE: Final = 200
 class ZonesOutcome:
     """What zones say: ``result`` is None where they cannot tell, with ``why``.
 
-    ``order`` is a linearization of all operations but failed compare-and-sets
-    and the crashed ones left out; ``evidence`` are rows that show an ILLEGAL.
-    ``deadline`` is set with an order: per row, when a crashed operation that is
-    needed must have taken effect (NEVER for others).
+    ``order`` is a linearization of all operations but the crashed ones that were
+    left out, and where the result is None, but failed compare-and-sets too.
+    ``evidence`` are rows that show an ILLEGAL.  ``deadline`` is there where
+    failures did not fit: per row, when a crashed operation that is needed must
+    have taken effect (NEVER for others).
     """
 
     result: CheckResult | None
@@ -88,11 +89,11 @@ def decide_by_zones(columns: Columns) -> ZonesOutcome:
         zones.chain()
         zones.compare_chains()
         order = zones.witness()
-        placed = order is not None and zones.place_failures(order)
+        gaps = None if order is None else zones.place_failures(order)
     except _Illegal as illegal:
         return ZonesOutcome(CheckResult.ILLEGAL, str(illegal), evidence=illegal.rows)
-    if placed:
-        return ZonesOutcome(CheckResult.OK, order=order)
+    if order is not None and gaps is not None:
+        return ZonesOutcome(CheckResult.OK, order=zones.with_failures(order, gaps))
     why = "failed compare-and-sets do not fit the order found"
     return ZonesOutcome(None, why, order=order, deadline=zones.deadlines())
 
@@ -283,22 +284,23 @@ class _Zones:
             return None  # the theory says that this cannot be; if it is wrong, the search decides
         return order
 
-    def place_failures(self, order: Ints) -> bool:
-        """Whether all failed compare-and-sets can be put into the order, each into a gap whose state it allows.
+    def place_failures(self, order: Ints) -> Ints | None:
+        """Return a gap of the order for each failed compare-and-set; None if they do not all fit.
 
         Gap g is before the g-th operation.  A failure goes into the gaps that
-        real time allows (``lowest`` to ``highest``), not into those of the value
+        real time allows (``gap`` at first to ``highest``), not into those of the value
         it denies, and not before a failure that had returned when it was called.
         Gaps are raised to the least that satisfy all; there is no better choice.
         """
         np, columns = self.np, self.columns
         if not len(self.failures):
-            return True
+            return self.failures
         calls, returns = columns.call[self.failures], columns.return_[self.failures]
         denied = columns.operand[self.failures]
         first, last = self._spans(len(order))
         self._check_denied(calls, returns, denied)
         earliest_return = np.minimum.accumulate(columns.return_[order][::-1])[::-1]
+        gap: Ints
         gap = np.searchsorted(earliest_return, calls, side="left")
         highest = np.searchsorted(self.latest_call, returns, side="right")
         by_return = np.argsort(returns, kind="stable")
@@ -307,12 +309,21 @@ class _Zones:
             inside = (first[denied] < gap) & (gap <= last[denied] + 1)
             raised = np.where(inside, last[denied] + 2, gap)
             if (raised > highest).any():
-                return False
+                return None
             reached = np.concatenate([[0], np.maximum.accumulate(raised[by_return])])
             raised = np.maximum(raised, reached[returned_before])
             if (raised == gap).all():
-                return True
+                return gap
             gap = raised
+
+    def with_failures(self, order: Ints, gaps: Ints) -> Ints:
+        """Put the failures into their gaps."""
+        np = self.np
+        rows = np.concatenate([self.failures, order])
+        places = np.concatenate([gaps, np.arange(len(order))])
+        ties = np.concatenate([self.columns.call[self.failures], np.full(len(order), NEVER)])
+        ordered: Ints = rows[np.lexsort((ties, places))]
+        return ordered
 
     def _spans(self, length: int) -> tuple[Ints, Ints]:
         """Return each value's first and last operation in the order; of one never held, a span that no gap is in."""

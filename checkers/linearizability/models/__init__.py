@@ -48,8 +48,8 @@ MODELS: Final[dict[str, Callable[[], Model | NondeterministicModel]]] = {
     "set": grow_set,
     "counter": counter,
     "kv": kv,
-    "etcd": etcd,
 }
+"""The models of recorded operations (f and value); ``etcd`` has requests and answers of its own."""
 
 
 def model_named(name: str) -> Model:

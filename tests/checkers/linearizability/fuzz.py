@@ -1,6 +1,6 @@
 """Differential fuzzing of every model and engine against the brute force.
 
-    python -m tests.checkers.linearizability.fuzz --histories 50000 --seed 1
+    python tests/checkers/linearizability/fuzz.py --histories 50000 --seed 1
 
 Each engine judges the same random histories of 6 to 14 operations as an oracle
 that shares no code with them.  The fuzz itself fails when its histories are too
@@ -16,17 +16,34 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
 
-from splitvote.checkers.linearizability import CheckResult, Model, NondeterministicModel, Operation
-from splitvote.checkers.linearizability.columns import from_problem
+import numpy as np
+
+if __package__ is None:  # run as a script: find the repository's own tests
+    sys.path.append(str(Path(__file__).resolve().parents[3]))
+
+from splitvote.checkers.linearizability import (
+    FAILED,
+    UNKNOWN_OUTPUT,
+    CheckResult,
+    Model,
+    NondeterministicModel,
+    Operation,
+)
+from splitvote.checkers.linearizability.columns import CAS, READ, WRITE, Columns, from_problem, from_register
 from splitvote.checkers.linearizability.compiled import engine_available, search_compiled
-from splitvote.checkers.linearizability.engines import decide
-from splitvote.checkers.linearizability.guided import decide_columns
+from splitvote.checkers.linearizability.engines import Decision, decide, locate
+from splitvote.checkers.linearizability.guided import ColumnsOutcome, decide_columns
+from splitvote.checkers.linearizability.models.etcd import Compact
 from splitvote.checkers.linearizability.problem import GuardedSteps, Problem, encode
 from splitvote.checkers.linearizability.revisions import order_by_places
-from splitvote.checkers.linearizability.search import search
-from splitvote.checkers.linearizability.witness import replay
-from splitvote.checkers.linearizability.zones import decide_by_zones
+from splitvote.checkers.linearizability.search import SearchOutcome, search
+from splitvote.checkers.linearizability.story import tell
+from splitvote.checkers.linearizability.witness import explain, replay
+from splitvote.checkers.linearizability.zones import ZonesOutcome, decide_by_zones
 from splitvote.harness.result import Budget
 from tests.checkers.linearizability.brute import is_linearizable
 from tests.checkers.linearizability.etcd_system import ETCD
@@ -35,13 +52,26 @@ from tests.checkers.linearizability.systems import SMALL_SYSTEMS, System
 
 SYSTEMS = [*SMALL_SYSTEMS, ETCD]
 
+STEPS = 200_000
+"""A bound for searches, which a small history never needs (a broken engine may)."""
+
 Engine = Callable[[Model, Sequence[Operation]], CheckResult]
 """Decides a history; UNKNOWN where the engine does not apply."""
 
+Search = Callable[..., SearchOutcome]
+DecideByZones = Callable[[Columns], ZonesOutcome]
+DecideColumns = Callable[..., ColumnsOutcome]
+OrderByPlaces = Callable[[Problem, Sequence[Any]], list[int] | None]
+
 
 def pure(model: Model, history: Sequence[Operation]) -> CheckResult:
+    return search_with(search, model, history)
+
+
+def search_with(run: Search, model: Model, history: Sequence[Operation]) -> CheckResult:
+    """A search, whose linearization (of all, or of the longest prefix) must be one."""
     problem = encode(model, history)
-    outcome = search(problem)
+    outcome = run(problem, Budget(max_steps=STEPS))
     assert_linearization(problem, replay(problem, outcome.choices), up_to=outcome.furthest)
     return outcome.result
 
@@ -57,39 +87,98 @@ def compiled(model: Model, history: Sequence[Operation]) -> CheckResult:
 
 
 def zones(model: Model, history: Sequence[Operation]) -> CheckResult:
+    return zones_with(decide_by_zones, model, history)
+
+
+def zones_with(decide_by: DecideByZones, model: Model, history: Sequence[Operation]) -> CheckResult:
+    """Zones alone; only failed compare-and-sets may leave them undecided."""
     problem = encode(model, history)
     if not isinstance(problem.steps, GuardedSteps):
         return CheckResult.UNKNOWN
-    return decide_by_zones(from_problem(problem)).result or CheckResult.UNKNOWN
+    outcome = decide_by(from_problem(problem))
+    assert outcome.deadline is None or outcome.order is not None, "the order that zones found is not a linearization"
+    return outcome.result or CheckResult.UNKNOWN
 
 
 def zones_and_search(model: Model, history: Sequence[Operation]) -> CheckResult:
+    return columns_with(decide_columns, model, history)
+
+
+def columns_with(decide_by: DecideColumns, model: Model, history: Sequence[Operation]) -> CheckResult:
+    """Zones, and the search where they cannot tell, with the order they found."""
     problem = encode(model, history)
     if not isinstance(problem.steps, GuardedSteps):
         return CheckResult.UNKNOWN
-    outcome = decide_columns(from_problem(problem), Budget(), search)
+    outcome = decide_by(from_problem(problem), Budget(max_steps=STEPS), search)
     if outcome.result is None:
         return CheckResult.UNKNOWN
-    if outcome.searched:
+    if outcome.searched or outcome.result is CheckResult.OK:
         up_to = len(problem.events) if outcome.stuck_at is None else outcome.stuck_at
         assert_linearization(problem, outcome.linearize(), up_to=up_to)
     return outcome.result
 
 
+def arrays(model: Model, history: Sequence[Operation]) -> CheckResult:
+    return arrays_with(from_register, model, history)
+
+
+def arrays_with(to_columns: Callable[..., Columns], model: Model, history: Sequence[Operation]) -> CheckResult:
+    """A register's history as plain arrays with its own clock, calls and returns at equal times included."""
+    if model.name not in ("register", "cas-register"):
+        return CheckResult.UNKNOWN
+    codes = {"read": READ, "write": WRITE, "cas": CAS}
+    rows = []
+    for operation in history:
+        f, value = operation.input
+        first, second = value if f == "cas" else (value, None)
+        seen = 0 if operation.output is FAILED else 1 if f == "cas" else operation.output
+        row = [codes[f], first, second, None if seen is UNKNOWN_OUTPUT else seen, operation.call, operation.return_]
+        rows.append([-1 if item is None else item for item in row])
+    columns = to_columns(*np.array(rows, np.int64).reshape(-1, 6).T)
+    return decide_columns(columns, Budget(max_steps=STEPS), search).result or CheckResult.UNKNOWN
+
+
 def revisions(model: Model, history: Sequence[Operation]) -> CheckResult:
+    return revisions_with(order_by_places, model, history)
+
+
+def revisions_with(order_by: OrderByPlaces, model: Model, history: Sequence[Operation]) -> CheckResult:
+    """The order that the answers tell, which must be a linearization if it is one at all."""
     problem = encode(model, history)
     if model.places is None:
         return CheckResult.UNKNOWN
-    order = order_by_places(problem, model.places(history))
+    places = model.places(history)
+    order = order_by(problem, places)
     if order is None:
+        tells_all = None not in places and not any(isinstance(operation.input, Compact) for operation in history)
+        assert not tells_all or search(problem).result is CheckResult.ILLEGAL, "the order told by answers was not found"
         return CheckResult.UNKNOWN
     assert_linearization(problem, order, up_to=len(problem.events))
     return CheckResult.OK
 
 
 def chosen(model: Model, history: Sequence[Operation]) -> CheckResult:
-    """What a user gets."""
-    return decide(model, history, Budget()).result
+    """What a user gets, the evidence included (of a third of the histories, for it takes longer)."""
+    decision = decide(model, history, Budget())
+    if decision.result is CheckResult.ILLEGAL and len(history) % 3 == 0:
+        assert_evidence(model, history, locate(decision, Budget()))
+    return decision.result
+
+
+def assert_evidence(model: Model, history: Sequence[Operation], decision: Decision) -> None:
+    """Check a witness: the prefix can be ordered; the core is bad alone, and with all others forgiven."""
+    problem, furthest, order = decision.problem, decision.furthest, decision.linearize()
+    assert furthest is not None
+    assert_linearization(problem, order, up_to=furthest)
+    witness = explain(problem, furthest, order, Budget(), nodes=decision.nodes, evidence=decision.evidence)
+    assert search(encode(model, [history[number] for number in witness.core])).result is CheckResult.ILLEGAL
+    forgiven = [
+        operation if number in witness.core else operation._replace(return_=None)
+        for number, operation in enumerate(history)
+        if number in witness.core or operation.call <= history[witness.stuck].return_
+    ]
+    assert search(encode(model, forgiven)).result is CheckResult.ILLEGAL
+    assert tell(problem, witness)
 
 
 def assert_linearization(problem: Problem, order: Sequence[int], *, up_to: int) -> None:
@@ -115,6 +204,7 @@ ENGINES: dict[str, Engine] = {
     "search (C)": compiled,
     "zones": zones,
     "zones + search": zones_and_search,
+    "arrays": arrays,
     "revisions": revisions,
     "as chosen": chosen,
 }
@@ -145,6 +235,12 @@ def cases(system: System, count: int, seed: int) -> Iterator[tuple[list[Operatio
         yield history, verdict
 
 
+@cache
+def known_cases(system: System, count: int, seed: int) -> list[tuple[list[Operation], bool]]:
+    """The same, kept: the oracle takes longer than the engines."""
+    return list(cases(system, count, seed))
+
+
 def squeeze(history: Sequence[Operation]) -> list[Operation]:
     """Halve the clock's resolution, so that calls and returns fall together."""
     return [
@@ -165,7 +261,7 @@ def find_disagreement(
 ) -> tuple[list[Operation], bool, CheckResult] | None:
     """Return the first history that an engine judges otherwise than the oracle."""
     model = model_of(system)
-    for history, verdict in cases(system, count, seed):
+    for history, verdict in known_cases(system, count, seed):
         result = engine(model, history)
         if result is not CheckResult.UNKNOWN and (result is CheckResult.OK) != verdict:
             return history, verdict, result

@@ -49,19 +49,19 @@ def register_outcomes(state: Any, asked: tuple[str, Any]) -> Outcomes:
     return [(Untold(), value[1])]
 
 
-def draw_register(values: int, cas: bool = True) -> Draw:
-    """Inputs on a few values, or on ever new ones where ``values`` is 0."""
+def draw_register(values: int, cas: bool = True, hits: float = 0.6) -> Draw:
+    """Inputs on a few values, ever new ones where ``values`` is 0; of the comparisons a share ``hits`` may hold."""
 
     def draw(rng: random.Random, state: Any, fresh: Callable[[], int]) -> Any:
         def new() -> int:
             return rng.randrange(values) if values else fresh()
 
         kind = rng.random()
-        if kind < 0.4:
+        if kind < (0.4 if hits > 0.5 else 0.2):
             return ("read", None)
-        if kind < 0.7 or not cas:
+        if kind < (0.7 if hits > 0.5 else 0.55) or not cas:
             return ("write", new())
-        old = state if rng.random() < 0.6 else rng.choice([None, new() if values else rng.randrange(6)])
+        old = state if rng.random() < hits else rng.choice([None, new() if values else 10 + rng.randrange(6)])
         return ("cas", (old, old if rng.random() < 0.05 else new()))
 
     return draw
@@ -178,17 +178,21 @@ def kv_outcomes(state: str, asked: tuple[str, Any]) -> Outcomes:
     return [(Untold(), {"put": value, "append": state + str(value), "delete": ""}[f])]
 
 
-def draw_kv(rng: random.Random, state: Any, fresh: Callable[[], int]) -> Any:
-    f = rng.choice(["get", "get", "get", "append", "append", "append", "put", "delete", "cas"])
-    if f == "cas":
-        return (f, (state if rng.random() < 0.7 else "", f"<{fresh()}>"))
-    return (f, f"<{fresh()}>" if f in ("append", "put") else None)
+def draw_kv(*kinds: str) -> Draw:
+    def draw(rng: random.Random, state: Any, fresh: Callable[[], int]) -> Any:
+        f = rng.choice(kinds)
+        if f == "cas":
+            return (f, (state if rng.random() < 0.7 else "", f"<{fresh()}>"))
+        return (f, f"<{fresh()}>" if f in ("append", "put") else None)
+
+    return draw
 
 
 SMALL_SYSTEMS = [
     System("register", product.register, None, register_outcomes, draw_register(0, cas=False)),
     System("register, few values", product.register, None, register_outcomes, draw_register(2, cas=False)),
     System("cas-register", product.cas_register, None, register_outcomes, draw_register(0)),
+    System("cas-register, failing", product.cas_register, None, register_outcomes, draw_register(0, hits=0.3)),
     System("cas-register, 2 values", product.cas_register, None, register_outcomes, draw_register(2)),
     System("cas-register, 4 values", product.cas_register, None, register_outcomes, draw_register(4)),
     System("multi-register", product.multi_register, (None, None), multi_outcomes, draw_multi),
@@ -199,5 +203,6 @@ SMALL_SYSTEMS = [
     System("unordered-queue", product.unordered_queue, (), unordered_outcomes, draw_queue),
     System("set", product.grow_set, (), set_outcomes, draw_set),
     System("counter", product.counter, 0, counter_outcomes, draw_counter, tells=True),
-    System("kv", product.kv, "", kv_outcomes, draw_kv),
+    System("kv", product.kv, "", kv_outcomes, draw_kv(*["get", "append"] * 3, "put", "delete", "cas")),
+    System("kv, no appends", product.kv, "", kv_outcomes, draw_kv("get", "get", "put", "cas", "cas")),
 ]
