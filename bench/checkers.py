@@ -30,7 +30,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splitvote.checkers.linearizability import FAILED, UNKNOWN_OUTPUT, CheckResult, Operation, check_operations, models
+from splitvote.checkers.linearizability import (
+    FAILED,
+    UNKNOWN_OUTPUT,
+    CheckResult,
+    Model,
+    Operation,
+    check_operations,
+    models,
+)
 from splitvote.checkers.linearizability.columns import CAS, READ, WRITE, from_register
 from splitvote.checkers.linearizability.compiled import engine_available, search_compiled
 from splitvote.checkers.linearizability.engines import decide
@@ -41,7 +49,7 @@ from splitvote.harness.result import Budget
 
 Ints = npt.NDArray[np.int64]
 
-CALIBRATION_MS = 21.0
+CALIBRATION_MS = 17.2
 """What ``calibrate`` took, in ms, on the machine the bars were set on."""
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -253,8 +261,8 @@ def wanted(bad: bool) -> CheckResult:
     return CheckResult.ILLEGAL if bad else CheckResult.OK
 
 
-def judge_log(engine: Callable[..., SearchOutcome], operations: list[Operation]) -> CheckResult:
-    return engine(encode(models.cas_register(), operations)).result
+def judge_log(engine: Callable[..., SearchOutcome], model: Model, operations: list[Operation]) -> CheckResult:
+    return engine(encode(model, operations)).result
 
 
 def jepsen_rows(data: Path) -> Iterator[Row]:
@@ -262,13 +270,14 @@ def jepsen_rows(data: Path) -> Iterator[Row]:
     if not folder.is_dir():
         print(f"no logs at {folder}; that bar is not measured")
         return
+    model = models.cas_register()
     verdicts = json.loads((folder / "verdicts.json").read_text())
     logs = [(jepsen_log(folder / name), wanted(not verdict)) for name, verdict in verdicts.items()]
     engines = {"pure Python": search} | ({"with C": search_compiled} if engine_available() else {})
     for name, engine in engines.items():
         times = []
         for operations, answer in logs:
-            judge = partial(judge_log, engine, operations)
+            judge = partial(judge_log, engine, model, operations)
             expect(judge(), answer)
             times.append(best_of(judge, 7))
         note = f"{len(logs)} logs"

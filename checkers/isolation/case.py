@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 MOST_EXAMPLES: Final = 8
 """How many findings of a kind are told in full; the rest are counted."""
@@ -12,14 +12,28 @@ MOST_EXAMPLES: Final = 8
 MOST_EXAMINED: Final = 4096
 """How many suspects of a kind are examined one by one; past that, counts are lower bounds."""
 
-EdgeKind = Literal["ww", "wr", "rw", "process", "realtime"]
+_FIRST_NAME: Final = 0xE000  # of Unicode's private use area, which ``repr`` escapes: no value of a history holds it
+
+
+def who(place: int) -> str:
+    """What stands for a transaction in a story, by its place among those that the story is about."""
+    return chr(_FIRST_NAME + place)
+
+
+ONE: Final = who(0)
+TWO: Final = who(1)
+
+
+def filled(story: str, labels: Iterable[str]) -> str:
+    """The story with labels in the places of its transactions."""
+    return story.translate({_FIRST_NAME + place: label for place, label in enumerate(labels)})
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """One finding: its anomaly, the transactions that show it (by number), and the words.
 
-    ``story`` names the transactions as {0}, {1} ... in the order of ``txns``.
+    ``story`` names the transactions as ``who(0)``, ``who(1)`` ... in the order of ``txns``.
     """
 
     name: str

@@ -2,7 +2,7 @@
 
 Only the edges of the few cycles that are told about are explained, so that
 every explanation looks the facts up again instead of carrying them along.  The
-words name the earlier transaction {0} and the later one {1}.
+words name the earlier transaction ONE and the later one TWO.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from splitvote.checkers.isolation.case import ONE, TWO
 from splitvote.checkers.isolation.graph import PROCESS, REALTIME, RW, WR, WW
 from splitvote.checkers.isolation.list_order import UNREAD, ListOrder
 from splitvote.checkers.isolation.register_order import VersionEdges, Versions
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why {0} comes before {1}: the words, and for data the key and the values that show it."""
+    """Why ONE comes before TWO: the words, and for data the key and the values that show it."""
 
     text: str
     key: Any = None
@@ -44,11 +45,11 @@ class Explainer(Protocol):
 
 def explain_order(txns: Transactions, one: int, two: int, kind: int) -> Reason:
     """Say why one transaction came before another in its process or in real time."""
-    places = f"it completed at record {int(txns.complete[one])}, {{1}} was invoked at record {int(txns.invoke[two])}"
+    places = f"it completed at record {int(txns.complete[one])}, {TWO} was invoked at record {int(txns.invoke[two])}"
     if kind == PROCESS:
-        return Reason(f"process {int(txns.process[one])} completed {{0}} before it began {{1}}: {places}")
+        return Reason(f"process {int(txns.process[one])} completed {ONE} before it began {TWO}: {places}")
     assert kind == REALTIME, f"an edge of kind {kind} is no order"
-    return Reason(f"{{0}} was over before {{1}} began: {places}")
+    return Reason(f"{ONE} was over before {TWO} began: {places}")
 
 
 def _rows(txns: Transactions, txn: int, is_read: bool) -> Iterator[int]:
@@ -89,10 +90,10 @@ class ListExplainer:
             if at and int(self.owner[chain[at - 1]]) == one:
                 before, after = self.txns.what(chain[at - 1]), self.txns.what(row)
                 how = (
-                    f"{{1}} appended {after!r} to key {self._name(row)!r}, which no read ever showed, so it came after "
-                    f"all that were seen, the last of which was {{0}}'s {before!r}"
+                    f"{TWO} appended {after!r} to key {self._name(row)!r}, which no read ever showed, so it came after "
+                    f"all that were seen, the last of which was {ONE}'s {before!r}"
                     if unread
-                    else f"{{1}} appended {after!r} to key {self._name(row)!r} right after {{0}}'s {before!r}"
+                    else f"{TWO} appended {after!r} to key {self._name(row)!r} right after {ONE}'s {before!r}"
                 )
                 return Reason(how, self._name(row), before, after)
         return None
@@ -102,7 +103,7 @@ class ListExplainer:
             last = int(self.order.last[row])
             if last != UNWRITTEN and int(self.owner[last]) == one:
                 element = self.txns.what(last)
-                text = f"{{1}} read {self.txns.what(row)} of key {self._name(row)!r}, which ends in {{0}}'s {element!r}"
+                text = f"{TWO} read {self.txns.what(row)} of key {self._name(row)!r}, which ends in {ONE}'s {element!r}"
                 return Reason(text, self._name(row), element, self.txns.what(row))
         return None
 
@@ -119,7 +120,7 @@ class ListExplainer:
                 seen = self.txns.what(row) or []
                 element = self.txns.what(later[0])
                 text = (
-                    f"{{0}} read {seen} of key {self._name(row)!r} and so came before {{1}}, which appended {element!r}"
+                    f"{ONE} read {seen} of key {self._name(row)!r} and so came before {TWO}, which appended {element!r}"
                 )
                 return Reason(text, self._name(row), seen, element)
         return None
@@ -162,7 +163,7 @@ class RegisterExplainer:
         for row in self._outer_reads(two):
             if int(version[row]) in made:
                 key, value = self.txns.keys[int(self.txns.key[row])], self.txns.what(row)
-                return Reason(f"{{1}} read {value!r} of key {key!r}, which {{0}} wrote", key, value, value)
+                return Reason(f"{TWO} read {value!r} of key {key!r}, which {ONE} wrote", key, value, value)
         return None
 
     def _replaced(self, one: int, two: int, from_read: bool) -> Reason | None:
@@ -175,14 +176,14 @@ class RegisterExplainer:
                 key, before, after = self.txns.keys[int(self.txns.key[row])], self.txns.what(row), self.txns.what(write)
                 if from_read and self.txns.value[row] == NIL:
                     text = (
-                        f"{{0}} read the initial state of key {key!r} and so came before {{1}}, which wrote {after!r}"
+                        f"{ONE} read the initial state of key {key!r} and so came before {TWO}, which wrote {after!r}"
                     )
                     return Reason(text, key, before, after)
                 source = self._source(int(self.versions.version[row]), int(self.versions.version[write]))
                 if source is not None:
                     verb = "read" if from_read else "wrote"
                     text = (
-                        f"{{0}} {verb} {before!r} of key {key!r}, and {{1}} wrote {after!r}, which came later: {source}"
+                        f"{ONE} {verb} {before!r} of key {key!r}, and {TWO} wrote {after!r}, which came later: {source}"
                     )
                     return Reason(text, key, before, after)
         return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from splitvote.checkers.isolation.case import Case
+from splitvote.checkers.isolation.case import ONE, Case
 from splitvote.checkers.isolation.transactions import NIL, Transactions
 
 
@@ -44,7 +44,7 @@ def list_future_read(txn: int, txns: Transactions) -> Case | None:
             read = elements[int(txns.value[row])]
             key = txns.keys[int(txns.key[row])]
             story = (
-                f"{{0}} read {txns.what(read)} of key {key!r}, and only then appended {txns.what(row)!r} to it: "
+                f"{ONE} read {txns.what(read)} of key {key!r}, and only then appended {txns.what(row)!r} to it: "
                 "it saw its own future"
             )
             return Case("future-read", story, (txn,), key, {"element": txns.what(row)})
@@ -66,7 +66,7 @@ def register_internal(txn: int, txns: Transactions) -> Case | None:
 def _case(txn: int, txns: Transactions, row: int, expected: str) -> Case:
     key = txns.keys[int(txns.key[row])]
     story = (
-        f"{{0}} read {txns.what(row)!r} of key {key!r}; by its own earlier reads and writes of that key it had to see "
+        f"{ONE} read {txns.what(row)!r} of key {key!r}; by its own earlier reads and writes of that key it had to see "
         f"{expected} (internal)"
     )
     return Case("internal", story, (txn,), key, {"expected": expected, "read": txns.what(row)})

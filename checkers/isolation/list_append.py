@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from splitvote.checkers.isolation.case import MOST_EXAMINED, MOST_EXAMPLES, Case, Findings
+from splitvote.checkers.isolation.case import MOST_EXAMINED, MOST_EXAMPLES, ONE, TWO, Case, Findings
 from splitvote.checkers.isolation.inside import list_future_read, list_internal
 from splitvote.checkers.isolation.list_order import UNREAD, ListOrder
 from splitvote.checkers.isolation.transactions import FAIL, OK, Transactions
@@ -84,7 +84,7 @@ def _aborted_and_unwritten(
         element, writer = next((e, w) for e, w in by if w != UNWRITTEN and txns.type[owner[w]] == FAIL)
         name, value = txns.keys[key], txns.codes.value(element)
         story = (
-            f"{{0}} read {txns.what(row)} of key {name!r}; {value!r} was appended by {{1}}, which failed: "
+            f"{ONE} read {txns.what(row)} of key {name!r}; {value!r} was appended by {TWO}, which failed: "
             "what certainly did not happen was read (aborted read)"
         )
         return Case("G1a", story, (int(owner[row]), int(owner[writer])), name, {"element": value})
@@ -94,7 +94,7 @@ def _aborted_and_unwritten(
         by = ((e, int(writes.find(np.array([key]), np.array([e]))[0])) for e in _elements(txns, row))
         value = txns.codes.value(next(e for e, w in by if w == UNWRITTEN))
         name = txns.keys[key]
-        story = f"{{0}} read {txns.what(row)} of key {name!r}, but no transaction ever asked to append {value!r} to it"
+        story = f"{ONE} read {txns.what(row)} of key {name!r}, but no transaction ever asked to append {value!r} to it"
         return Case("unwritten-read", story, (int(owner[row]),), name, {"element": value})
 
     _tell(findings, _reads_past(txns, order, failed, odd_rows[odd_failed]), aborted)
@@ -128,7 +128,7 @@ def _intermediate(txns: Transactions, owner: Ints, order: ListOrder, findings: F
         by = int(owner[order.last[row]])
         value = txns.codes.value(_elements(txns, row)[-1])
         story = (
-            f"{{0}} read {txns.what(row)} of key {key!r}, which ends in {value!r}; {{1}} appended that and then more "
+            f"{ONE} read {txns.what(row)} of key {key!r}, which ends in {value!r}; {TWO} appended that and then more "
             "to the same key: a state from the middle of a transaction was read (intermediate read)"
         )
         return Case("G1b", story, (int(owner[row]), by), key, {"element": value})
@@ -149,7 +149,7 @@ def _dirty_updates(txns: Transactions, owner: Ints, order: ListOrder, findings: 
         failed, then = (int(order.write[entry]) for entry in sure[place : place + 2])
         name = txns.keys[int(txns.key[failed])]
         story = (
-            f"{{0}} failed, yet {{1}} appended {txns.what(then)!r} to key {name!r} on top of its "
+            f"{ONE} failed, yet {TWO} appended {txns.what(then)!r} to key {name!r} on top of its "
             f"{txns.what(failed)!r}: a committed version was built on an aborted one (dirty update)"
         )
         findings.add(Case("dirty-update", story, (int(owner[failed]), int(owner[then])), name))
@@ -167,7 +167,7 @@ def _duplicates(txns: Transactions, owner: Ints, order: ListOrder, findings: Fin
         if len(set(elements)) < len(elements):
             twice = next(e for place, e in enumerate(elements) if e in elements[:place])
             key, value = txns.keys[int(txns.key[row])], txns.codes.value(twice)
-            story = f"{{0}} read {txns.what(row)} of key {key!r}, in which {value!r} occurs more than once"
+            story = f"{ONE} read {txns.what(row)} of key {key!r}, in which {value!r} occurs more than once"
             findings.add(Case("duplicate-elements", story, (int(owner[row]),), key, {"element": value}))
 
 
@@ -180,7 +180,7 @@ def _incompatible(txns: Transactions, owner: Ints, order: ListOrder, findings: F
         longest = int(order.longest[code])
         key = txns.keys[code]
         story = (
-            f"{{0}} read {txns.what(row)} of key {key!r} and {{1}} read {txns.what(longest)}: neither is the beginning "
+            f"{ONE} read {txns.what(row)} of key {key!r} and {TWO} read {txns.what(longest)}: neither is the beginning "
             "of the other, so no one order of appends explains both"
         )
         return Case("incompatible-order", story, (int(owner[row]), int(owner[longest])), key)
@@ -203,7 +203,7 @@ def _own_order(txns: Transactions, owner: Ints, order: ListOrder, findings: Find
         key = int(txns.key[row])
         before, longest = earlier[row], int(order.longest[key])
         story = (
-            f"{{0}} appended {txns.what(before)!r} to key {txns.keys[key]!r} before {txns.what(row)!r}, but {{1}} read "
+            f"{ONE} appended {txns.what(before)!r} to key {txns.keys[key]!r} before {txns.what(row)!r}, but {TWO} read "
             f"{txns.what(longest)}, where the later one stands without the earlier before it"
         )
         return Case("incompatible-order", story, (int(owner[row]), int(owner[longest])), txns.keys[key])

@@ -71,11 +71,11 @@ _FORBIDS: Final[dict[str, tuple[str, ...]]] = {
     "snapshot-isolation": ("G-nonadjacent",),
     "serializable": ("G2",),
     "strong-session-read-uncommitted": ("G0-process",),
-    "strong-session-read-committed": ("G1c-process",),
+    "strong-session-read-committed": ("G1-process",),
     "strong-session-snapshot-isolation": ("G-nonadjacent-process",),
     "strong-session-serializable": ("G2-process",),
     "strong-read-uncommitted": ("G0-realtime",),
-    "strong-read-committed": ("G1c-realtime",),
+    "strong-read-committed": ("G1-realtime",),
     "strong-snapshot-isolation": ("G-nonadjacent-realtime",),
     "strong-serializable": ("G2-realtime",),
 }

@@ -130,9 +130,10 @@ def _one_after_the_other(source: str, visits: _Visits, one: Any, two: Any) -> Ve
     """
     import numpy as np
 
-    left = visits.leaves[one]
-    before, after = np.concatenate([left, left]), np.concatenate([visits.enters[two], visits.leaves[two]])
-    return _proper(source, before, after, np.tile(visits.txn[one], 2), np.tile(visits.txn[two], 2))
+    replaced = np.flatnonzero(visits.enters[two] != visits.leaves[two])
+    after = np.concatenate([visits.enters[two], visits.leaves[two[replaced]]])
+    one, two = np.concatenate([one, one[replaced]]), np.concatenate([two, two[replaced]])
+    return _proper(source, visits.leaves[one], after, visits.txn[one], visits.txn[two])
 
 
 def _wfr(txns: Transactions, owner: Ints, visits: _Visits, versions: Versions) -> VersionEdges:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from splitvote.checkers.isolation.case import MOST_EXAMINED, MOST_EXAMPLES, Case, Findings
+from splitvote.checkers.isolation.case import MOST_EXAMINED, MOST_EXAMPLES, ONE, TWO, Case, Findings, who
 from splitvote.checkers.isolation.inside import register_internal
 from splitvote.checkers.isolation.register_order import VersionEdges, Versions, contradictions
 from splitvote.checkers.isolation.transactions import FAIL, NIL, Transactions
@@ -45,16 +45,16 @@ def _reads(txns: Transactions, owner: Ints, writes: Writes, findings: Findings) 
 
     def found(row: int) -> tuple[int, str]:
         place = by[row] if by is not None else int(writer[np.searchsorted(rows, row)])
-        return place, f"{{0}} read {txns.what(row)!r} of key {txns.keys[int(txns.key[row])]!r}"
+        return place, f"{ONE} read {txns.what(row)!r} of key {txns.keys[int(txns.key[row])]!r}"
 
     def aborted(row: int) -> Case:
         write, story = found(row)
-        story += ", which {1} wrote, and {1} failed: what certainly did not happen was read (aborted read)"
+        story += f", which {TWO} wrote, and {TWO} failed: what certainly did not happen was read (aborted read)"
         return Case("G1a", story, (int(owner[row]), int(owner[write])), txns.keys[int(txns.key[row])])
 
     def intermediate(row: int) -> Case:
         write, story = found(row)
-        story += ", which {1} wrote and then overwrote: a state from the middle of a transaction (intermediate read)"
+        story += f", which {TWO} wrote and then overwrote: a state from the middle of a transaction (intermediate read)"
         return Case("G1b", story, (int(owner[row]), int(owner[write])), txns.keys[int(txns.key[row])])
 
     def phantom(row: int) -> Case:
@@ -161,7 +161,7 @@ def _told(txns: Transactions, versions: Versions, step: _Step, named: dict[int, 
     one, two = (repr(txns.codes.value(_code(txns, versions, version))) for version in (before, after))
     if source == "initial":
         return f"{two} came after the initial state"
-    first, second = (f"{{{named.setdefault(txn, len(named))}}}" for txn in (of, then))
+    first, second = (who(named.setdefault(txn, len(named))) for txn in (of, then))
     why = {
         "wfr": f"{first} read {one} and then wrote {two}",
         "sequential": f"{first} left it at {one} before {second}, of the same process, found {two}",

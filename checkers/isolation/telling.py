@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from splitvote.checkers.isolation.case import Case
+from splitvote.checkers.isolation.case import Case, filled
 from splitvote.checkers.isolation.cycles import Cycle
 from splitvote.checkers.isolation.drawing import Arrow, Node, dot, svg
 from splitvote.checkers.isolation.explain import Explainer, Reason, explain_order
@@ -36,7 +36,7 @@ def tell_case(case: Case, txns: Transactions, fetch: Fetch) -> Anomaly:
     details = dict(case.details) | {"transactions": named} | _counted(case)
     return Anomaly(
         name=case.name,
-        story=_filled(case.story, labels),
+        story=filled(case.story, labels),
         ops=_records(txns, case.txns, fetch),
         key=case.key,
         details=_plain(details),
@@ -83,7 +83,7 @@ def tell_unshown(name: str, component_size: int) -> Anomaly:
 
 
 def _step(kind: str, ends: tuple[str, str], reason: Reason) -> dict[str, Any]:
-    step: dict[str, Any] = {"from": ends[0], "to": ends[1], "type": kind, "explanation": _filled(reason.text, ends)}
+    step: dict[str, Any] = {"from": ends[0], "to": ends[1], "type": kind, "explanation": filled(reason.text, ends)}
     if reason.key is not None:
         step |= {"key": reason.key, "before": reason.before, "after": reason.after}
     return step
@@ -105,13 +105,6 @@ def _labels(txns: Transactions, members: tuple[int, ...]) -> list[str]:
     ]
 
 
-def _filled(text: str, labels: Iterable[str]) -> str:
-    """The text with {0}, {1} ... replaced; values of the history may hold braces, so no ``str.format``."""
-    for place, label in enumerate(labels):
-        text = text.replace(f"{{{place}}}", label)
-    return text
-
-
 def _described(txns: Transactions, txn: int) -> dict[str, Any]:
     outcome = {OK: "ok", INFO: "info"}.get(int(txns.type[txn]), "fail")
     last = int(txns.last[txn])
@@ -129,7 +122,7 @@ def _node(txns: Transactions, txn: int, label: str, records: Mapping[int, Op]) -
     micro_ops = txns.micro_ops(txn) if record is None else record.value
     outcome = "" if int(txns.type[txn]) == OK else " (outcome unknown)"
     who = f"process {int(txns.process[txn])}, record {int(txns.invoke[txn])}{outcome}"
-    return Node(label, who, " ".join(f"{f} {key} {value}" for f, key, value in micro_ops))
+    return Node(label, who, "; ".join(f"{f} {key} {value}" for f, key, value in micro_ops))
 
 
 def _records(txns: Transactions, members: Iterable[int], fetch: Fetch) -> tuple[Op, ...]:

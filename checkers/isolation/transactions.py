@@ -13,7 +13,9 @@ register.  Keys are numbered in order of appearance.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -145,8 +147,9 @@ def transactions_of(records: Iterable[Op], dialect: Dialect) -> Transactions:
 def read_transactions(path: Path, dialect: Dialect) -> Transactions:
     """The columns of a history.jsonl, without ever holding its records; raises as ``transactions_of`` does."""
     collector = _Collector(dialect)
-    for chunk, _ in read_chunks(path, _Line):
-        collector.add(chunk)
+    with _garbage_collection_paused():
+        for chunk, _ in read_chunks(path, _Line):
+            collector.add(chunk)
     return collector.finish()
 
 
@@ -159,6 +162,18 @@ def read_records(path: Path, places: Iterable[int]) -> dict[int, Op]:
         found |= {place: chunk[place - before] for place in range(before, before + len(chunk)) if place in wanted}
         before += len(chunk)
     return found
+
+
+@contextmanager
+def _garbage_collection_paused() -> Iterator[None]:
+    """Keep the cycle collector from walking millions of lists that make no cycles."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class _Line(msgspec.Struct, gc=False):
@@ -282,9 +297,10 @@ class _Collector:
             nothing = np.zeros(len(names), np.int64), np.zeros(0, np.int32)
             return {"is_read": is_read, "key": key, "value": self._coded(values), "len": nothing[0], "el": nothing[1]}
         lists = [value if name == "r" and value else () for name, value in zip(names, values, strict=True)]
-        if not all(map(_is_list, lists)):
+        if not set(map(type, lists)) <= {list, tuple}:
             raise TypeError("a read that is no list")
-        written = self._coded([NIL if name == "r" else value for name, value in zip(names, values, strict=True)])
+        written = np.full(len(names), NIL, np.int32)
+        written[~is_read] = self._coded([value for name, value in zip(names, values, strict=True) if name != "r"])
         return {
             "is_read": is_read,
             "key": key,
@@ -305,10 +321,14 @@ class _Collector:
     def _coded(self, values: Sequence[Any]) -> npt.NDArray[np.int32]:
         import numpy as np
 
-        if set(map(type, values)) <= {int}:
-            codes = np.array(values, np.int64)
-            if not len(codes) or (codes.min() >= 0 and codes.max() <= _MOST_CODE):
-                return codes.astype(np.int32)
+        kinds = set(map(type, values))
+        if kinds in ({int}, {int, type(None)}):
+            filled = values if kinds == {int} else [0 if value is None else value for value in values]
+            numbers = np.array(filled)  # of another type where one is past 64 bits
+            if numbers.dtype == np.int64 and numbers.min() >= 0 and numbers.max() <= _MOST_CODE:
+                if filled is not values:
+                    numbers[[value is None for value in values]] = NIL
+                return numbers.astype(np.int32)
         code: Callable[[Any], int] = self._codes.code
         return np.fromiter(map(code, values), np.int32, len(values))
 

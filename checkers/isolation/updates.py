@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from splitvote.checkers.isolation.case import MOST_EXAMPLES, Case, Findings
+from splitvote.checkers.isolation.case import MOST_EXAMPLES, ONE, TWO, Case, Findings
 from splitvote.checkers.isolation.transactions import Transactions
 from splitvote.checkers.isolation.writes import Touches
 
@@ -63,7 +63,7 @@ def _case(txns: Transactions, owner: npt.NDArray[np.int32], reads: list[int]) ->
     told = reads[:2]
     more = f" (and {len(reads) - 2} more like them)" if len(reads) > 2 else ""
     story = (
-        f"{{0}} and {{1}}{more} all read {txns.what(told[0])!r} of key {key!r} and then wrote it: whichever came "
+        f"{ONE} and {TWO}{more} all read {txns.what(told[0])!r} of key {key!r} and then wrote it: whichever came "
         "second did not see the other's update (lost update)"
     )
     return Case("lost-update", story, tuple(int(owner[row]) for row in told), key, {"transactions": len(reads)})

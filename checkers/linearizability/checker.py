@@ -21,6 +21,9 @@ from splitvote.harness.result import Anomaly, Budget, Result, Verdict
 WITNESSES: Final = 20
 """Violated keys explained in full; more are only counted (the report would drown)."""
 
+CORE_SHOWN: Final = 40
+"""Operations of a core that an anomaly carries, the last ones; few cores are larger than ten."""
+
 TAIL: Final = 10
 """Operations of the longest prefix that an anomaly's details spell out."""
 
@@ -88,7 +91,7 @@ class LinearizabilityChecker:
         return Anomaly(
             name="nonlinearizable",
             story=tell(problem, witness, item.key),
-            ops=_records_of([item.sources[number] for number in witness.core]),
+            ops=_records_of([item.sources[number] for number in witness.core[-CORE_SHOWN:]]),
             key=item.key,
             details=_details(item, witness),
         )
@@ -120,7 +123,8 @@ def _details(item: _Key, witness: Witness) -> dict[str, Any]:
         "possible_states": described,
         "cannot_be_placed": _line(item, witness.stuck),
         "candidates": [_line(item, number) for number in witness.candidates],
-        "core": [_line(item, number) for number in witness.core],
+        "core": [_line(item, number) for number in witness.core[-CORE_SHOWN:]],
+        "core_size": len(witness.core),
     }
 
 

@@ -19,7 +19,8 @@ from splitvote.checkers.linearizability.model import KEEP, Guarded, Model, Opera
 REFUSED = -1
 """The next state of an operation that the model does not allow."""
 
-TEST_CODES = {"any": 0, "is": 1, "is-not": 2}
+ANY, IS, IS_NOT = 0, 1, 2
+TEST_CODES = {"any": ANY, "is": IS, "is-not": IS_NOT}
 
 
 class Steps(Protocol):
@@ -158,7 +159,7 @@ class GuardedSteps:
             self.tests.append(test)
             self.operands.append(operand)
             self.assigns.append(assign)
-            self.read_only.append(assign < 0 or (test == 1 and assign == operand))
+            self.read_only.append(assign < 0 or (test == IS and assign == operand))
         self._states: Sequence[Any] = list(ids)
         self.size = len(ids)
 
@@ -171,7 +172,7 @@ class GuardedSteps:
         steps.tests, steps.operands, steps.assigns = tests, operands, assigns
         steps.initial, steps.size = initial, size
         steps.read_only = [
-            assign < 0 or (test == 1 and assign == operand)
+            assign < 0 or (test == IS and assign == operand)
             for test, operand, assign in zip(tests, operands, assigns, strict=True)
         ]
         steps._states = range(size)
@@ -180,12 +181,12 @@ class GuardedSteps:
     @property
     def is_exotic(self) -> bool:
         """Whether some class assigns on inequality: the engines then take no short cuts."""
-        return any(test == 2 and assign >= 0 for test, assign in zip(self.tests, self.assigns, strict=True))
+        return any(test == IS_NOT and assign >= 0 for test, assign in zip(self.tests, self.assigns, strict=True))
 
     def step(self, state: int, cls: int) -> int:
         """Compare and assign."""
         test = self.tests[cls]
-        if test and (test == 1) != (state == self.operands[cls]):
+        if test != ANY and (test == IS) != (state == self.operands[cls]):
             return REFUSED
         assign = self.assigns[cls]
         return state if assign < 0 else assign

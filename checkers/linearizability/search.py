@@ -43,12 +43,12 @@ or the order that another engine found).
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from splitvote.checkers.linearizability.model import CheckResult
-from splitvote.checkers.linearizability.problem import REFUSED, GuardedSteps, Problem, Steps
+from splitvote.checkers.linearizability.problem import IS, IS_NOT, REFUSED, GuardedSteps, Problem
 from splitvote.harness.result import Budget, BudgetExceeded
 
 CHECK_EVERY: Final = 256
@@ -196,7 +196,8 @@ class _Search:
         self.read_only = problem.steps.read_only
         self.layout = Layout(problem)
         self.table = Table(problem.steps.step)
-        self.asks, self.denies = _asks_and_denies(problem.steps)
+        steps = problem.steps
+        self.guards = steps if isinstance(steps, GuardedSteps) and not steps.is_exotic else None
         self.budget = budget
         self.outlook = None if problem.outlook is None else _Outlook(problem, self.layout)
         self.priority = priority
@@ -208,6 +209,7 @@ class _Search:
         """Depth first: a frame is a configuration and the operations still to be tried from it."""
         problem, walk, bits, table = self.problem, self.layout.walk, self.layout.bits, self.table
         classes, optional = self.classes, problem.optional
+        is_lazy = self.priority is not None or self.outlook is not None  # else candidates were looked at
         furthest, best = -1, None
         trail: Trail = None
         state, spent, before = problem.steps.initial, 0, -1
@@ -226,7 +228,9 @@ class _Search:
                     self.on_configuration(walk[at][0], state, trail)
                 choices = self.candidates(at, state, taken, spent, before)
                 frames.append((at, state, taken, spent, before, trail, choices))
-            operation = self.next_choice(frames)
+            while frames and not frames[-1][6]:
+                frames.pop()
+            operation = None if not frames else self.next_choice(frames) if is_lazy else frames[-1][6].pop()
             if operation is None:
                 return SearchOutcome(CheckResult.ILLEGAL, self.nodes, walk[furthest][0], unroll(best))
             here, state, taken, spent, _, trail, _ = frames[-1]
@@ -257,13 +261,11 @@ class _Search:
         return None
 
     def next_choice(self, frames: list[_Frame]) -> int | None:
-        """Drop the frames that are exhausted; return the next operation worth taking of the deepest left."""
+        """Return the next operation worth taking of the deepest frame that has one, dropping those that have none."""
         while frames:
             choices = frames[-1][6]
             while choices:
                 operation = choices.pop()
-                if self.priority is None and self.outlook is None:
-                    return operation  # it was looked at when it became a candidate
                 if self.is_worth_taking(operation, frames[-1]):
                     return operation
             frames.pop()
@@ -345,9 +347,7 @@ class _Search:
                 continue
             (first if cls == wanted or table[after][wanted] >= 0 else rest).append(operation)
         if called:
-            unspent = [operation for operation in self.layout.optionals[:called] if not spent & bits[operation]]
-            if unspent:
-                rest += self.useful_optionals(state, live, unspent, tried, skipped)
+            rest += self.useful_optionals(state, live, called, spent, tried, skipped)
         found = first + rest
         if self.priority is not None:
             found.sort(key=self.priority.__getitem__)
@@ -355,19 +355,22 @@ class _Search:
         return found
 
     def useful_optionals(
-        self, state: int, live: list[int], unspent: list[int], tried: set[int], skipped: dict[int, int] | None
+        self, state: int, live: list[int], called: int, spent: int, tried: set[int], skipped: dict[int, int] | None
     ) -> list[int]:
-        """Return the optional operations after which another operation does what it could not do before."""
-        classes, row = self.classes, self.table[state]
-        asked = None if self.asks is None else self.asked_states(state, live, unspent)
-        found = []
+        """Return the optional operations after which another operation does what it could not do before.
+
+        ``tried`` are the classes of the ``live`` operations.
+        """
+        classes, bits, row = self.classes, self.layout.bits, self.table[state]
+        unspent = [operation for operation in self.layout.optionals[:called] if not spent & bits[operation]]
+        firsts: dict[int, int] = {}
         for operation in unspent:
-            cls = classes[operation]
-            if cls in tried:
-                continue
-            tried.add(cls)
+            firsts.setdefault(classes[operation], operation)
+        asked = self.asked_states(state, tried, firsts)
+        found = []
+        for cls, operation in firsts.items():
             after = row[cls]
-            if after < 0 or after == state or (skipped is not None and skipped[cls] == after):
+            if cls in tried or after < 0 or after == state or (skipped is not None and skipped[cls] == after):
                 continue
             if asked is None:
                 useful = self.is_useful(operation, state, after, live, unspent)
@@ -384,20 +387,22 @@ class _Search:
             then[classes[other]] not in (REFUSED, after, row[classes[other]]) for other in unspent if other != operation
         )
 
-    def asked_states(self, state: int, live: list[int], unspent: list[int]) -> set[int]:
-        """Return the states that open operations ask for, with ELSEWHERE if one asks for any but this one.
+    def asked_states(self, state: int, live: Iterable[int], unspent: Iterable[int]) -> set[int] | None:
+        """Return the states that operations of these classes ask for, with ELSEWHERE if one asks for any but this one.
 
-        The short cut of ``is_useful`` for guarded assignments: an operation does
-        in another state what it could not do here only if it asks for that state,
-        or asks for a state other than this.
+        The short cut of ``is_useful`` for guarded assignments (None for others):
+        an operation does in another state what it could not do here only if it
+        asks for that state, or asks for a state other than this.
         """
-        asks, classes, denies = self.asks, self.classes, self.denies
-        assert asks is not None
-        asked = {asks[classes[operation]] for operation in live}
-        asked.update([asks[classes[operation]] for operation in unspent])
-        asked.discard(ELSEWHERE)
-        if any(denies[classes[operation]] == state for operation in live):
-            asked.add(ELSEWHERE)
+        guards = self.guards
+        if guards is None:
+            return None
+        tests, operands = guards.tests, guards.operands
+        asked = {operands[cls] for cls in live if tests[cls] == IS}
+        for cls in live:
+            if tests[cls] == IS_NOT and operands[cls] == state:
+                asked.add(ELSEWHERE)
+        asked.update([operands[cls] for cls in unspent if tests[cls] == IS])
         return asked
 
 
@@ -467,16 +472,6 @@ class _Outlook:
             elif self.returns[reset] >= place and not taken & bits[reset]:
                 return True
         return False
-
-
-def _asks_and_denies(steps: Steps) -> tuple[list[int] | None, list[int]]:
-    """Return, by class, the state asked for and the one excluded, -1 for none; (None, []) where it is not so simple."""
-    if not isinstance(steps, GuardedSteps) or steps.is_exotic:
-        return None, []
-    pairs = list(zip(steps.tests, steps.operands, strict=True))
-    return [operand if test == 1 else -1 for test, operand in pairs], [
-        operand if test == 2 else -1 for test, operand in pairs
-    ]
 
 
 def unroll(trail: Trail) -> list[int]:

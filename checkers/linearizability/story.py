@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from splitvote.checkers.linearizability.problem import GuardedSteps, Problem
+from splitvote.checkers.linearizability.problem import IS, GuardedSteps, Problem
 from splitvote.checkers.linearizability.witness import Witness, describe
 
 SHOWN = 8
@@ -21,7 +21,7 @@ def tell(problem: Problem, witness: Witness, key: Any = None) -> str:
 def _unwritten(problem: Problem, witness: Witness) -> str | None:
     """A lone operation that saw a value which nobody had asked to write by the time it returned."""
     steps, classes = problem.steps, problem.classes
-    if len(witness.core) != 1 or not isinstance(steps, GuardedSteps) or steps.tests[classes[witness.core[0]]] != 1:
+    if len(witness.core) != 1 or not isinstance(steps, GuardedSteps) or steps.tests[classes[witness.core[0]]] != IS:
         return None
     number = witness.core[0]
     wanted = steps.operands[classes[number]]

@@ -18,12 +18,15 @@ from itertools import islice
 from typing import Any, Final
 
 from splitvote.checkers.linearizability.model import CheckResult, Operation
-from splitvote.checkers.linearizability.problem import TEST_CODES, GuardedSteps, Problem
+from splitvote.checkers.linearizability.problem import ANY, IS, IS_NOT, GuardedSteps, Problem
 from splitvote.checkers.linearizability.search import Table, Trail, search
 from splitvote.harness.result import Budget
 
 TRIALS: Final = 400
 """Searches spent on making one core small."""
+
+FREE_TRIALS: Final = 20
+"""Those of them that are made even if the budget's time is up."""
 
 TRIAL_NODES: Final = 4_000
 """Configurations explored in one of them; a trial that needs more counts as not bad."""
@@ -184,14 +187,15 @@ class _Shrinker:
     def _relatives(self) -> list[int]:
         """Operations that assign what the stuck one asks for."""
         steps, classes = self.problem.steps, self.problem.classes
-        if not isinstance(steps, GuardedSteps) or steps.tests[classes[self.stuck]] != 1:
+        if not isinstance(steps, GuardedSteps) or steps.tests[classes[self.stuck]] != IS:
             return []
         wanted = steps.operands[classes[self.stuck]]
         return [operation for operation in self.returned if steps.assigns[classes[operation]] == wanted][-8:]
 
     def _affordable(self) -> bool:
+        """Whether another trial may be made: the first few always, for evidence is worth a moment more."""
         remaining_s = self.budget.remaining_s
-        return self.trials < TRIALS and (remaining_s is None or remaining_s > 0)
+        return self.trials < FREE_TRIALS or (self.trials < TRIALS and (remaining_s is None or remaining_s > 0))
 
     def _is_bad(self, core: Sequence[int]) -> bool:
         """Whether these cannot be ordered though all others are forgiven (undecided counts as no)."""
@@ -234,17 +238,17 @@ class _Helpers:
             if cls not in self.by_class:
                 self.by_class[cls] = []
                 self.assigning.setdefault(steps.assigns[cls], []).append(cls)
-                if steps.tests[cls] == TEST_CODES["is"]:
+                if steps.tests[cls] == IS:
                     self.asking.setdefault(steps.operands[cls], []).append(cls)
             self.by_class[cls].append(operation)
-        self.unconditional = [write for write in writes if steps.tests[problem.classes[write]] == TEST_CODES["any"]]
+        self.unconditional = [write for write in writes if steps.tests[problem.classes[write]] == ANY]
 
     def of(self, core: set[int]) -> list[int]:
         """Return the operations outside the core that can be of use to it."""
         tests, operands = self.steps.tests, self.steps.operands
         kinds = {self.classes[operation] for operation in core}
-        asked = [operands[cls] for cls in sorted(kinds) if tests[cls] == TEST_CODES["is"]]
-        denied = [operands[cls] for cls in sorted(kinds) if tests[cls] == TEST_CODES["is-not"]]
+        asked = [operands[cls] for cls in sorted(kinds) if tests[cls] == IS]
+        denied = [operands[cls] for cls in sorted(kinds) if tests[cls] == IS_NOT]
         useful = dict.fromkeys(cls for state in denied for cls in self.asking.get(state, ()))
         for state in denied:
             useful.update(dict.fromkeys(self.assigning.get(state, ())))
@@ -252,7 +256,7 @@ class _Helpers:
         while asked:
             for cls in self.assigning.get(asked.pop(), ()):
                 useful[cls] = None
-                if tests[cls] == TEST_CODES["is"] and operands[cls] not in known:
+                if tests[cls] == IS and operands[cls] not in known:
                     known.add(operands[cls])
                     asked.append(operands[cls])
         bound = len(core) + 1

@@ -9,6 +9,7 @@ FAILED, and one of unknown outcome UNKNOWN_OUTPUT.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from splitvote.checkers.linearizability.model import FAILED, KEEP, UNKNOWN_OUTPUT, Guarded, Model
@@ -32,6 +33,7 @@ def cas_register(initial: Any = None) -> Model:
 
 
 def _register_model(name: str, initial: Any, allowed: tuple[str, ...]) -> Model:
+    @lru_cache(maxsize=4096)  # the keys of a run often share their few values
     def guarded(asked: tuple[str, Any], answer: Any) -> Guarded:
         f, value = asked
         if f not in allowed:

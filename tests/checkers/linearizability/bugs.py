@@ -30,13 +30,13 @@ SEARCH = [
     Bug(
         "crashed writes are of no use to failed comparisons",
         UNIQUE,
-        "if any(denies[classes[operation]] == state for operation in live):",
+        "if tests[cls] == IS_NOT and operands[cls] == state:",
         "if False:",
     ),
     Bug(
         "crashed operations are of no use to each other",
         (*FEW, *UNIQUE),
-        "asked.update([asks[classes[operation]] for operation in unspent])",
+        "asked.update([operands[cls] for cls in unspent if tests[cls] == IS])",
         "pass",
     ),
     Bug(

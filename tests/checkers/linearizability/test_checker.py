@@ -201,6 +201,18 @@ def test_a_violation_outweighs_what_was_not_decided() -> None:
     assert [item["key"] for item in result.evidence["undecided"]] == ["b"]
 
 
+def test_a_violation_found_in_the_last_moment_is_explained_all_the_same() -> None:
+    """The core is made small even if the budget's time is up by then."""
+    times = iter([0.0, *[0.5] * 3])
+    budget = Budget(time_s=1.0, clock=lambda: next(times, 2.0))
+    script = Script()
+    for value in range(30):
+        script.call(3, "write", value + 10).ok(3)
+    script.call(0, "write", 1).ok(0).call(2, "read").ok(2, 10)
+    (anomaly,) = script.judge(budget=budget).anomalies
+    assert anomaly.details["core_size"] <= 4
+
+
 def test_a_users_own_model_works() -> None:
     def step(state: int, asked: tuple[str, Any], answer: Any) -> tuple[bool, int]:
         return (answer == state, state) if asked[0] == "read" else (True, max(state, asked[1]))

@@ -116,8 +116,10 @@ def test_a_crashed_dequeue_may_have_taken_any_element() -> None:
         Operation(0, ("enqueue", 1), 0, None, 1),
         Operation(0, ("enqueue", 2), 2, None, 3),
         Operation(1, ("dequeue", None), 4, UNKNOWN_OUTPUT, None),
-        Operation(0, ("dequeue", None), 5, 1, 6),
-        Operation(0, ("dequeue", None), 7, None, 8),
+        Operation(0, ("enqueue", 3), 5, None, 6),
+        Operation(0, ("dequeue", None), 7, 3, 8),
+        Operation(0, ("dequeue", None), 9, 1, 10),
+        Operation(0, ("dequeue", None), 11, None, 12),
     ]
     assert check_operations(models.unordered_queue(), history) is CheckResult.OK
     assert check_operations(models.fifo_queue(), history) is CheckResult.ILLEGAL
