@@ -172,7 +172,7 @@ async def measure(
             for name, make in contenders[turn % 3 :] + contenders[: turn % 3]:
                 found[name].append(await closed_loop(make, concurrency=concurrency, seconds=seconds))
     finally:
-        await binding.close()
+        await connections.close()
         await close_bare()
     slowdown = {
         f"bare/{name}": round(statistics.median(b / o for b, o in zip(found["bare"], found[name], strict=True)), 3)

@@ -24,7 +24,8 @@ _SILENCE_BOUND_S: Final = 30.0
 class VacuityChecker:
     """UNKNOWN (vacuous) when operations, faults or progress were too few.
 
-    ``least_ok`` is the number of ok operations needed by f; ``families`` are
+    ``least_ok`` is the number of ok operations needed by f (``workload/f`` in a
+    run of several workloads); ``families`` are
     the families of faults that were asked for, each of which must have been
     proven at least once.  ``partial`` (an interrupted run) is told in the reason.
     """
@@ -37,7 +38,7 @@ class VacuityChecker:
 
     def check(self, recording: Recording, budget: Budget) -> Result:
         """List everything that was missing."""
-        succeeded = Counter(operation.f for operation in recording.history.operations if operation.type == "ok")
+        succeeded = Counter(_kind(operation) for operation in recording.history.operations if operation.type == "ok")
         proven = proven_by_family(recording.faults)
         missing = [
             f"{f}: {succeeded[f]} ok of the {least} needed"
@@ -62,6 +63,12 @@ class VacuityChecker:
         if unproven:
             notes.append(f"{unproven} fault(s) could not be proven to take effect or to end")
         return notes
+
+
+def _kind(operation: Operation) -> str:
+    """The operation's f, with its workload's name where there are several."""
+    workload = operation.invoke.workload
+    return operation.f if workload is None else f"{workload}/{operation.f}"
 
 
 def proven_by_family(faults: tuple[FaultRecord, ...]) -> Counter[str]:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from splitvote import __version__
-from splitvote.harness.cluster import Data
+from splitvote.harness.cluster import Archivist, Data
 from splitvote.harness.errors import ConfigError
 from splitvote.harness.generator import Generator, clients, nemesis, time_limit
 from splitvote.harness.jsonl import read_all
-from splitvote.harness.judge import checkers_of_run, judge, overall, verdict_lines
+from splitvote.harness.judge import checkers_of_run, judge, overall, verdict_lines, workloads_of
 from splitvote.harness.recording import FaultRecord, RunConfig
 from splitvote.harness.result import Verdict
 from splitvote.harness.run import Account, Execution, HealingNemesis, Plan
@@ -40,7 +40,6 @@ from splitvote.nemesis import (
     timeline,
     turns,
 )
-from splitvote.workloads import Workload, WorkloadOptions, workload_named
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,7 +69,9 @@ class RunOptions:
     etcd_args: tuple[str, ...]
     store: Path
     ops_per_key: int
-    cas_on: str
+    keys: int | None
+    avoid: tuple[str, ...]
+    workload_options: Mapping[str, Any]
     interval_s: float | None
     overlap: bool
     op_timeout_s: float
@@ -101,7 +102,13 @@ class Campaign:
         self._seed = seed
         self._command = command
         self._console = console
-        self._workload = _workload(options)
+        self._workload = workloads_of(
+            options.workload,
+            concurrency=options.concurrency,
+            rate=options.rate,
+            time_s=options.time_s,
+            options=_fields(options),
+        )
 
     def run(self) -> int:
         """Carry it out and return the exit code."""
@@ -169,26 +176,31 @@ class Campaign:
     async def _execute(
         self, run: RunDirectory, cluster: LocalCluster, chosen: Chosen, schedule: Callable[[], Iterator[Turn]]
     ) -> Account:
-        from splitvote.harness.etcd.bindings.register import RegisterBinding
+        from splitvote.harness.etcd.bindings import Services, binding_of
         from splitvote.harness.progress import Progress
 
         options = self._options
         progress = Progress(self._console, options.time_s)
+        connections = cluster.connections()
+        services = Services(
+            nodes=connections,
+            names=tuple(cluster.nodes),
+            timeout_s=options.op_timeout_s,
+            options=options.workload_options,
+            avoid=frozenset(options.avoid),
+            archivist=cluster.capability(Archivist),
+        )
         execution = Execution(
             Plan(
                 run=run,
                 cluster=cluster,
-                binding=RegisterBinding(
-                    cluster.connections(),
-                    cas_on="value" if options.cas_on == "value" else "mod_revision",
-                    timeout_s=options.op_timeout_s,
-                ),
+                binding=binding_of([workload.name for workload in self._workload.workloads], services),
                 nemesis=_nemesis_maker(run, cluster, chosen) if chosen.faults else None,
                 generator=self._generator(schedule if chosen.faults else None),
                 final=self._workload.final,
                 concurrency=options.concurrency,
                 seed=self._seed,
-                backstop_s=options.op_timeout_s + _OPEN_OPERATION_S,
+                backstop_s=max(options.op_timeout_s, self._workload.longest_op_s) + _OPEN_OPERATION_S,
                 on_start=progress.attach,
                 on_step=progress.note_step,
                 on_record=progress.note_record,
@@ -201,6 +213,7 @@ class Campaign:
             finally:
                 following.cancel()
                 await asyncio.gather(following, return_exceptions=True)
+                await connections.close()
 
     def _generator(self, schedule: Callable[[], Iterator[Turn]] | None) -> Generator:
         time_s = self._options.time_s
@@ -263,13 +276,6 @@ def _fields(options: RunOptions) -> Mapping[str, Any]:
         {name: getattr(options, name) for name in options.__slots__}, enc_hook=str
     )
     return fields
-
-
-def _workload(options: RunOptions) -> Workload:
-    return workload_named(
-        options.workload,
-        WorkloadOptions(concurrency=options.concurrency, rate=options.rate, ops_per_key=options.ops_per_key),
-    )
 
 
 def _local_cluster(options: RunOptions, directory: Path, probe: LocalCluster | None = None) -> LocalCluster:

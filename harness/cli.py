@@ -49,6 +49,14 @@ class _Name(click.ParamType[str]):
         return str(value)
 
 
+class _Names(_Name):
+    """Names joined by plus signs, each one of a few."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Accept known names only."""
+        return "+".join(super(_Names, self).convert(name, param, ctx) for name in str(value).split("+"))
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="splitvote")
 def cli() -> None:
@@ -75,7 +83,7 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> P
 
 
 @cli.command()
-@click.argument("workload", type=_Name("workload", WORKLOADS))
+@click.argument("workload", type=_Names("workload", WORKLOADS))
 @click.option(
     "--cluster", type=_Name("cluster", CLUSTERS), default="local", show_default=True, help="How to get nodes."
 )
@@ -89,7 +97,11 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> P
 @click.option("--etcd-arg", "etcd_args", multiple=True, metavar="FLAG", help="A flag for every etcd, as --flag=value.")
 @click.option("--store", type=click.Path(path_type=Path, file_okay=False), default=Path("store"), show_default=True)
 @click.option("--ops-per-key", type=click.IntRange(1), default=200, show_default=True, help="Then a new key.")
-@click.option("--cas-on", type=click.Choice(["value", "mod_revision"]), default="value", show_default=True)
+@click.option("--keys", type=click.IntRange(1), help="Keys in use at a time, where the workload has a say in it.")
+@click.option("--avoid", default="", metavar="ISSUE,...", help="Known issues whose triggering operations are left out.")
+@click.option(
+    "--option", "given", multiple=True, metavar="NAME=VALUE", help="A workload's own option, as its page tells."
+)
 @click.option(
     "--interval",
     "interval_s",
@@ -116,9 +128,15 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> P
     help="A TOML file with any of these options.",
 )
 def run(**options: Any) -> None:
-    """Run WORKLOAD against a cluster under faults, check the history, write the report."""
-    from splitvote.harness.campaign import RunOptions, run_once
+    """Run WORKLOAD against a cluster under faults, check the history, write the report.
 
+    Several workloads run at once when joined by a plus sign: kv+watch.
+    """
+    from splitvote.harness.campaign import RunOptions, run_once
+    from splitvote.harness.judge import parse_options
+
+    options["workload_options"] = parse_options(options.pop("given"))
+    options["avoid"] = tuple(filter(None, options["avoid"].replace(" ", "").split(",")))
     sys.exit(run_once(RunOptions(**options), command=tuple(sys.argv[1:])))
 
 

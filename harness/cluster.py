@@ -12,12 +12,14 @@ made (not once the system has noticed) and raises NemesisError when it cannot.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
+from splitvote.harness.archive import ArchiveRecord
+from splitvote.harness.jsonl import JsonLinesWriter
 from splitvote.harness.recording import MemberReading, MemberSample
 
 Pair = tuple[str, str]
@@ -163,6 +165,30 @@ class Admin(Protocol):
 
     async def move_leader(self, target: str) -> None:
         """Ask the leader to hand over to the target."""
+        ...
+
+
+@runtime_checkable
+class Archivist(Protocol):
+    """Keeps the store's history as every member tells it (``splitvote.harness.archive``)."""
+
+    def start(self, writer: JsonLinesWriter[ArchiveRecord], now_ns: Callable[[], int]) -> None:
+        """Begin to ask every member; ``now_ns`` is the run's clock."""
+        ...
+
+    async def reach(self, revision: int, *, timeout_s: float) -> bool:
+        """Whether some member has told everything up to this revision; waits for it so long at most.
+
+        Whoever destroys history (compacts) asks this first.  True when no archive is kept.
+        """
+        ...
+
+    async def finish(self, nodes: Sequence[str], *, timeout_s: float) -> bool:
+        """Whether all these members have told all they have; waits for it so long at most."""
+        ...
+
+    async def stop(self) -> None:
+        """Ask no more; raises EnvironmentFailure when the archive could not be written (a full disk)."""
         ...
 
 

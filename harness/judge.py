@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 import msgspec
@@ -16,6 +16,9 @@ from splitvote.harness.errors import ConfigError, unknown
 from splitvote.harness.recording import Recording, RunConfig
 from splitvote.harness.result import Budget, Checker, Result, Verdict, run_checker, worst
 from splitvote.harness.store import Results, RunDirectory, load_recording, load_results, open_run
+
+if TYPE_CHECKING:
+    from splitvote.workloads import Together
 
 T = TypeVar("T")
 
@@ -31,13 +34,14 @@ def checkers_of_run(config: RunConfig) -> list[Checker]:
     from splitvote.checkers.stats import StatsChecker
     from splitvote.checkers.unhandled import UnhandledErrorsChecker
     from splitvote.checkers.vacuity import VacuityChecker
-    from splitvote.workloads import WorkloadOptions, workload_named
 
-    options = WorkloadOptions(concurrency=max(1, config.concurrency), rate=config.rate or 1.0)
-    try:
-        workload = workload_named(config.workload, options)
-    except KeyError:
-        raise ConfigError(f"config.json names the workload {config.workload!r}, which this splitvote lacks") from None
+    workload = workloads_of(
+        config.workload,
+        concurrency=config.concurrency,
+        rate=config.rate,
+        time_s=config.time_s,
+        options=config.options,
+    )
     families = tuple(dict.fromkeys(fault.partition(":")[0] for fault in config.faults))
     return [
         *workload.checkers,
@@ -48,6 +52,29 @@ def checkers_of_run(config: RunConfig) -> list[Checker]:
         VacuityChecker(workload.least_ok, families),
         StatsChecker(),
     ]
+
+
+def workloads_of(names: str, *, concurrency: int, rate: float, time_s: float, options: Mapping[str, Any]) -> Together:
+    """The workloads of a run, from the command line's options or those kept in config.json.
+
+    Raises ConfigError for names and options that there are not.
+    """
+    from splitvote.workloads import NAMES, WorkloadOptions, workloads_named
+
+    known = WorkloadOptions(
+        concurrency=max(1, concurrency),
+        rate=rate or 1.0,
+        keys=options.get("keys"),
+        ops_per_key=options.get("ops_per_key") or 200,
+        timeout_s=options.get("op_timeout_s") or 2.0,
+        time_s=time_s,
+        avoid=frozenset(options.get("avoid") or ()),
+        extra=options.get("workload_options") or {},
+    )
+    try:
+        return workloads_named(names, known)
+    except KeyError as missing:
+        raise ConfigError(unknown("workload", str(missing.args[0]), NAMES)) from None
 
 
 def judge(recording: Recording, checkers: Sequence[Checker], *, timeout_s: float) -> list[Result]:
@@ -170,6 +197,7 @@ def parse_options(given: Sequence[str]) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for pair in given:
         name, sign, value = pair.partition("=")
+        name = name.replace("-", "_")
         if not sign or not name.isidentifier():
             raise ConfigError(f"--option {pair}: write NAME=VALUE, such as total=100 or initial='{{\"x\": 0}}'")
         try:

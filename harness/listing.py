@@ -24,7 +24,7 @@ def _workloads() -> Iterator[str]:
     from splitvote.workloads import NAMES
 
     for name in NAMES:
-        yield f"{name:<14}{_summary(f'splitvote.workloads.{name}')}"
+        yield f"{name:<14}{_summary(f'splitvote.workloads.{name.replace(chr(45), chr(95))}')}"
 
 
 def _faults() -> Iterator[str]:

@@ -45,7 +45,8 @@ class Op(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     operation's own place only where the binding says so.  ``intended_ns`` is
     when the generator wanted the invocation (coordinated omission), ``of`` the
     index of the invoke an event belongs to, ``stream`` the id of the stream
-    that carried it.  Anything else a workload wants to keep goes to ``extra``.
+    that carried it.  ``workload`` is whose operation it is, where a run has
+    several.  Anything else a workload wants to keep goes to ``extra``.
     """
 
     index: int = UNASSIGNED
@@ -62,6 +63,7 @@ class Op(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     of: int | None = None
     stream: int | None = None
     extra: dict[str, Any] | None = None
+    workload: str | None = None
 
     @property
     def is_completion(self) -> bool:

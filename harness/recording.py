@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from splitvote.harness.archive import Archive
 from splitvote.harness.history import History
 
 FaultPhase = Literal["starting", "active", "unproven", "healing", "healed", "heal_unproven"]
@@ -130,4 +131,5 @@ class Recording:
     faults: tuple[FaultRecord, ...] = ()
     samples: tuple[ClusterSample, ...] = ()
     final: FinalState | None = None
+    archive: Archive | None = None
     logs: Mapping[str, Path] = field(default_factory=dict)

@@ -19,14 +19,15 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar
 
+from splitvote.harness.archive import ArchiveRecord
 from splitvote.harness.client import Binding
-from splitvote.harness.cluster import Cluster, Health, Roles
+from splitvote.harness.cluster import Archivist, Cluster, Health, Roles
 from splitvote.harness.errors import SplitvoteError
 from splitvote.harness.generator import Generator
 from splitvote.harness.history import HistoryWriter
 from splitvote.harness.jsonl import JsonLinesWriter
 from splitvote.harness.lag import LagMonitor
-from splitvote.harness.op import Op
+from splitvote.harness.op import NEMESIS, Op
 from splitvote.harness.recording import ClusterSample, FinalState, MemberReading
 from splitvote.harness.runner import NemesisClient, Runner
 from splitvote.harness.sampler import Sampler
@@ -34,9 +35,12 @@ from splitvote.harness.store import RunDirectory
 
 C = TypeVar("C")
 
+KeysUsed = Mapping[str | None, Sequence[Any]]
+
 RECOVERY_BOUND_S: Final = 30.0
 SETTLE_BOUND_S: Final = 15.0
 HEAL_BOUND_S: Final = 60.0
+ARCHIVE_BOUND_S: Final = 15.0
 _POLL_S: Final = 0.1
 _SET_UP_BOUND_S: Final = 30.0
 
@@ -70,7 +74,8 @@ class Plan:
     """All that one run needs; ``generator`` holds the clients' and the nemesis's operations and ends by itself.
 
     ``nemesis`` makes the nemesis, given the run's clock in ns; ``final`` makes the
-    operations after recovery from the keys that were used.
+    operations after recovery from the keys that were used, by workload (None
+    where the run has only one).
     """
 
     run: RunDirectory
@@ -78,7 +83,7 @@ class Plan:
     binding: Binding
     nemesis: Callable[[Callable[[], int]], HealingNemesis] | None
     generator: Generator
-    final: Callable[[Sequence[Any]], Generator | None]
+    final: Callable[[KeysUsed], Generator | None]
     concurrency: int
     seed: int
     backstop_s: float
@@ -148,7 +153,7 @@ class Execution:
             undo.push_async_callback(plan.binding.close)
             if nemesis is not None:
                 undo.callback(nemesis.close)
-            seen: dict[Any, None] = {}
+            seen: dict[str | None, dict[Any, None]] = {}
 
             def note(op: Op) -> None:
                 _note_key(seen, op)
@@ -171,6 +176,12 @@ class Execution:
             sampler = Sampler(_need(plan.cluster, Roles), samples, now_ns=runner.now_ns, lag=lag, wall_ns=time.time_ns)
             sampling = asyncio.create_task(sampler.run(), name="splitvote sampler")
             undo.push_async_callback(_end_sampling, sampling, self._fail)
+            archivist = plan.cluster.capability(Archivist)
+            if archivist is not None:
+                archive: JsonLinesWriter[ArchiveRecord] = JsonLinesWriter(plan.run.archive)
+                undo.callback(_close_quietly, archive, self._fail)
+                archivist.start(archive, runner.now_ns)
+                undo.push_async_callback(_end_archiving, archivist, self._fail)
             plan.on_start(runner, sampler)
             try:
                 await self._all_phases(runner, nemesis, sampler, lag, seen)
@@ -186,7 +197,7 @@ class Execution:
         nemesis: HealingNemesis | None,
         sampler: Sampler,
         lag: LagMonitor,
-        seen: Mapping[Any, None],
+        seen: Mapping[str | None, Mapping[Any, None]],
     ) -> None:
         plan = self._plan
         await self._set_up_clients()
@@ -200,7 +211,7 @@ class Execution:
                 await nemesis.heal(HEAL_BOUND_S)
         plan.on_step("waiting for the cluster to recover")
         final = await self._await_recovery(runner, lag)
-        final_generator = plan.final(list(seen))
+        final_generator = plan.final({workload: list(keys) for workload, keys in seen.items()})
         if final.recovered and final_generator is not None and not self.account.interrupted:
             plan.on_step("running the final operations")
             await runner.run(final_generator)
@@ -249,6 +260,10 @@ class Execution:
             if not settled:
                 await asyncio.sleep(_POLL_S)
         members: dict[str, MemberReading] = await _need(self._plan.cluster, Health).readings(())
+        archivist = self._plan.cluster.capability(Archivist)
+        if archivist is not None:
+            answering = [node for node, reading in members.items() if reading.error is None]
+            await archivist.finish(answering, timeout_s=ARCHIVE_BOUND_S)
         return FinalState(
             recovered=final.recovered,
             recovery_s=final.recovery_s,
@@ -271,9 +286,18 @@ def _need(cluster: Cluster, kind: type[C]) -> C:
     return capability
 
 
-def _note_key(seen: dict[Any, None], op: Op) -> None:
-    if op.type == "invoke" and op.key is not None:
-        seen[tuple(op.key) if isinstance(op.key, list) else op.key] = None
+def _note_key(seen: dict[str | None, dict[Any, None]], op: Op) -> None:
+    if op.type == "invoke" and op.process != NEMESIS:
+        keys = seen.setdefault(op.workload, {})
+        if op.key is not None:
+            keys[tuple(op.key) if isinstance(op.key, list) else op.key] = None
+
+
+async def _end_archiving(archivist: Archivist, fail: Callable[[BaseException], None]) -> None:
+    try:
+        await archivist.stop()
+    except SplitvoteError as failure:
+        fail(failure)
 
 
 async def _end_sampling(sampling: asyncio.Task[None], fail: Callable[[BaseException], None]) -> None:

@@ -343,6 +343,7 @@ class Runner:
             op.of,
             op.stream,
             op.extra,
+            op.workload,
         )
         self._records += 1
         try:

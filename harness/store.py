@@ -5,6 +5,7 @@ config.json         all that is needed to run it again (RunConfig)
 history.jsonl       every record, streamed (see history.py)
 faults.jsonl        the journal of faults: on disk before the cluster is touched
 cluster.jsonl       what every member said of itself, each 500 ms
+archive.jsonl       the store's history by revision, as every member tells it
 final.json          how the cluster was found after the final heal
 results.json        verdicts (see ``Results``)
 report.html         the page people read
@@ -27,6 +28,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from splitvote.harness.archive import ArchiveRecord, archive_of
 from splitvote.harness.errors import ConfigError, EnvironmentFailure, HistoryError
 from splitvote.harness.history import History, read_history
 from splitvote.harness.jsonl import read_all
@@ -80,6 +82,11 @@ class RunDirectory:
     def samples(self) -> Path:
         """The sampler's ClusterSample lines."""
         return self.path / "cluster.jsonl"
+
+    @property
+    def archive(self) -> Path:
+        """The archivist's ArchiveRecord lines."""
+        return self.path / "archive.jsonl"
 
     @property
     def final(self) -> Path:
@@ -183,6 +190,7 @@ def load_recording(path: Path) -> Recording:
         faults=tuple(read_all(run.faults, FaultRecord)[0]) if run.faults.exists() else (),
         samples=tuple(read_all(run.samples, ClusterSample)[0]) if run.samples.exists() else (),
         final=_read_json(run.final, FinalState),
+        archive=archive_of(read_all(run.archive, ArchiveRecord)[0]) if run.archive.exists() else None,
         logs={log.stem: log for log in sorted(run.logs.glob("*.log"))},
     )
 

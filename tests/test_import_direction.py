@@ -10,7 +10,9 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 ROOMS = ("harness", "workloads", "nemesis", "checkers", "reports")
 
-RECORDS = frozenset(f"harness.{name}" for name in ("op", "history", "jsonl", "result", "recording", "errors"))
+RECORDS = frozenset(
+    f"harness.{name}" for name in ("op", "history", "jsonl", "result", "recording", "archive", "errors")
+)
 ALLOWED = {
     "checkers": {"checkers"} | RECORDS,
     "nemesis": {"nemesis", "harness.cluster", "harness.generator"} | RECORDS,

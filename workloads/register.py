@@ -59,13 +59,18 @@ class RegisterOps(msgspec.Struct, frozen=True, gc=False):
 
 
 def workload(options: WorkloadOptions) -> Workload:
-    """The register workload: ``threads_per_key`` clients on each of several keys, ``ops_per_key`` operations a key."""
+    """The register workload: ``threads_per_key`` clients on each of several keys, ``ops_per_key`` operations a key.
+
+    The option ``cas_on`` (value, mod_revision) is what a cas compares.
+    """
+    options.choice("cas_on", ("value", "mod_revision"))
     return Workload(
         name="register",
         generator=rate(options.rate, _over_keys(options)),
         final=_read_every_key,
         checkers=(LinearizabilityChecker(model="cas-register"),),
         least_ok=LEAST_OK,
+        options=("cas_on",),
     )
 
 

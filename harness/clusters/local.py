@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from splitvote.harness.cluster import Admin, Data, Health, Links, Logs, Process, Roles
+from splitvote.harness.cluster import Admin, Archivist, Data, Health, Links, Logs, Process, Roles
 from splitvote.harness.clusters.connections import MemberConnections
 from splitvote.harness.clusters.lastwords import last_words
 from splitvote.harness.clusters.leftovers import (
@@ -136,15 +136,10 @@ class LocalCluster:
 
     def capability(self, kind: type[C]) -> C | None:
         """See ``Cluster.capability``; all there are, but that a single node has no links."""
-        if kind not in self._capabilities and kind in (Roles, Health, Admin):
-            from splitvote.harness.etcd.capabilities import EtcdAdmin, EtcdHealth, EtcdRoles
+        if kind not in self._capabilities and kind in (Roles, Health, Admin, Archivist):
+            from splitvote.harness.etcd.capabilities import of_members
 
-            roles = EtcdRoles(self._connections)
-            self._capabilities |= {
-                Roles: roles,
-                Health: EtcdHealth(self._connections),
-                Admin: EtcdAdmin(self._connections, roles),
-            }
+            self._capabilities |= of_members(self._connections)
         return cast("C | None", self._capabilities.get(kind))
 
     async def __aenter__(self) -> LocalCluster:

@@ -1,4 +1,4 @@
-"""etcd's own view of itself: the capabilities Roles, Health and Admin over the RPC seam.
+"""etcd's own view of itself: the capabilities Roles, Health, Admin and Archivist over the RPC seam.
 
 Each takes ``rpcs``, the seam to every node by the node's name in the nodes'
 order; whoever made them closes them.  Members are told apart by the member id
@@ -12,9 +12,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
+from splitvote.harness.cluster import Admin, Archivist, Health, Roles
 from splitvote.harness.errors import NemesisError, TransportError
+from splitvote.harness.etcd.archivist import EtcdArchivist
 from splitvote.harness.etcd.methods import COMPACT, DEFRAGMENT, MEMBER_LIST, MOVE_LEADER, RANGE, STATUS
 from splitvote.harness.etcd.outcomes import classify
 from splitvote.harness.etcd.readings import read_members
@@ -131,19 +133,37 @@ class EtcdHealth:
 class EtcdAdmin:
     """Compaction, defragmentation and leader transfer (capability Admin)."""
 
-    def __init__(self, rpcs: Mapping[str, Rpc], roles: EtcdRoles | None = None) -> None:
+    def __init__(
+        self, rpcs: Mapping[str, Rpc], roles: EtcdRoles | None = None, archivist: Archivist | None = None
+    ) -> None:
         self._rpcs = rpcs
         self._roles = roles or EtcdRoles(rpcs)
+        self._archivist = archivist
 
     async def compact(self, *, keep: int = 0) -> int:
         """See ``Admin.compact``: asked of one member after another until one answers; 0 when all is to be kept."""
         failures = []
         for node, rpc in self._rpcs.items():
             try:
-                return await _compact(rpc, keep)
+                return await self._compact(rpc, keep)
             except TransportError as error:
                 failures.append(f"{node}: {classify(error, 'compact').text}")
         raise NemesisError(f"no member would compact ({'; '.join(failures)}); compact while a majority serves")
+
+    async def _compact(self, rpc: Rpc, keep: int) -> int:
+        probe = pb.RangeRequest(key=PROBE_KEY, count_only=True)
+        newest = (await rpc.unary(RANGE, probe, timeout_s=ADMIN_TIMEOUT_S)).header.revision
+        revision = newest - keep
+        if revision < 1:
+            return 0
+        if self._archivist is not None and not await self._archivist.reach(revision, timeout_s=ADMIN_TIMEOUT_S):
+            raise NemesisError(f"no member told its history up to revision {revision} in time, so it is not compacted")
+        try:
+            await rpc.unary(COMPACT, pb.CompactionRequest(revision=revision), timeout_s=ADMIN_TIMEOUT_S)
+        except TransportError as error:
+            if classify(error, "compact").name != "compacted":  # else somebody has been there before
+                raise
+        return revision
 
     async def defragment(self, node: str, *, timeout_s: float = 10.0) -> None:
         """See ``Admin.defragment``; the member serves nothing meanwhile."""
@@ -168,15 +188,12 @@ class EtcdAdmin:
             raise NemesisError(f"{leader} would not hand over to {target}: {error}") from None
 
 
-async def _compact(rpc: Rpc, keep: int) -> int:
-    probe = pb.RangeRequest(key=PROBE_KEY, count_only=True)
-    newest = (await rpc.unary(RANGE, probe, timeout_s=ADMIN_TIMEOUT_S)).header.revision
-    revision = newest - keep
-    if revision < 1:
-        return 0
-    try:
-        await rpc.unary(COMPACT, pb.CompactionRequest(revision=revision), timeout_s=ADMIN_TIMEOUT_S)
-    except TransportError as error:
-        if classify(error, "compact").name != "compacted":  # else somebody has been there before
-            raise
-    return revision
+def of_members(rpcs: Mapping[str, Rpc]) -> dict[type[Any], object]:
+    """All that an etcd cluster can do by its own API, by capability."""
+    roles, archivist = EtcdRoles(rpcs), EtcdArchivist(rpcs)
+    return {
+        Roles: roles,
+        Health: EtcdHealth(rpcs),
+        Admin: EtcdAdmin(rpcs, roles, archivist),
+        Archivist: archivist,
+    }

@@ -31,10 +31,11 @@ and carries no observation.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 from splitvote.harness.client import Emit
 from splitvote.harness.errors import ConfigError, TransportError
+from splitvote.harness.etcd.bindings.services import UNREACHABLE_PAUSE_S, Nodes, Services
 from splitvote.harness.etcd.methods import PUT, RANGE, TXN
 from splitvote.harness.etcd.outcomes import outcome
 from splitvote.harness.etcd.rpc import Rpc
@@ -47,25 +48,15 @@ CasOn = Literal["value", "mod_revision"]
 PREFIX: Final = "register/"
 COMPARE_FAILED: Final = "cas: compare failed"
 
-UNREACHABLE_PAUSE_S: Final = 0.1
-"""What a client waits when nobody listens at its node: else it would fail thousands of times a second, and take the
-run's rate away from the clients that get through."""
 
-
-class Nodes(Protocol):
-    """The seam to every node; ``splitvote.harness.etcd.connection.Connections`` is one."""
-
-    def __getitem__(self, node: str) -> Rpc:
-        """The seam to this node."""
-        ...
-
-    async def close(self) -> None:
-        """Close them all."""
-        ...
+def binding(services: Services) -> RegisterBinding:
+    """See ``RegisterBinding``; the option ``cas_on`` says what a cas compares."""
+    cas_on: CasOn = "mod_revision" if services.options.get("cas_on") == "mod_revision" else "value"
+    return RegisterBinding(services.nodes, cas_on=cas_on, timeout_s=services.timeout_s)
 
 
 class RegisterBinding:
-    """Opens register clients over ``nodes``, which it closes at the end; ``timeout_s`` is an operation's deadline."""
+    """Opens register clients over ``nodes``; ``timeout_s`` is an operation's deadline."""
 
     def __init__(self, nodes: Nodes, *, prefix: str = PREFIX, cas_on: CasOn = "value", timeout_s: float = 1.5) -> None:
         self._nodes = nodes
@@ -80,8 +71,7 @@ class RegisterBinding:
         )
 
     async def close(self) -> None:
-        """Close the connections the clients shared."""
-        await self._nodes.close()
+        """Nothing to let go of: the nodes' connections are not ours."""
 
 
 class RegisterClient:
