@@ -31,6 +31,7 @@ fuzz: $(VENV)/.dev
 	$(BIN)/python tests/checkers/linearizability/fuzz.py --histories 50000
 	$(BIN)/python tests/checkers/isolation/fuzz.py --histories 20000 --seed 1 --seconds 600
 	$(BIN)/python tests/checkers/fuzz_library.py --histories 20000 --seed 1 --seconds 600
+	$(BIN)/python tests/checkers/kv/fuzz.py --histories 20000 --seed 1
 
 ## Regenerate the gRPC stubs from our own proto file.
 stubs: $(VENV)/.dev

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,8 +21,8 @@ from splitvote.harness.errors import ConfigError, SplitvoteError, unknown
 
 USAGE_EXIT: Final = 64
 INTERRUPTED_EXIT: Final = 130
-WORKLOADS: Final = ("register",)
 CLUSTERS: Final = ("local",)
+LISTS: Final = ("all", "workloads", "faults", "clusters", "models", "checkers")
 
 
 class _Commands(click.Group):
@@ -36,16 +36,17 @@ class _Commands(click.Group):
 
 
 class _Name(click.ParamType[str]):
-    """One of a few names, with a suggestion when misspelt."""
+    """One of a few names, with a suggestion when misspelt; they are asked for when one is given."""
 
-    def __init__(self, what: str, known: Sequence[str]) -> None:
+    def __init__(self, what: str, known: Callable[[], Sequence[str]]) -> None:
         self.name = what
         self._known = known
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Accept a known name only."""
-        if value not in self._known:
-            self.fail(unknown(self.name, str(value), self._known), param, ctx)
+        known = self._known()
+        if value not in known:
+            self.fail(unknown(self.name, str(value), known), param, ctx)
         return str(value)
 
 
@@ -55,6 +56,12 @@ class _Names(_Name):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Accept known names only."""
         return "+".join(super(_Names, self).convert(name, param, ctx) for name in str(value).split("+"))
+
+
+def _workloads() -> Sequence[str]:
+    from splitvote.workloads import NAMES
+
+    return NAMES
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -83,9 +90,9 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> P
 
 
 @cli.command()
-@click.argument("workload", type=_Names("workload", WORKLOADS))
+@click.argument("workload", type=_Names("workload", _workloads))
 @click.option(
-    "--cluster", type=_Name("cluster", CLUSTERS), default="local", show_default=True, help="How to get nodes."
+    "--cluster", type=_Name("cluster", lambda: CLUSTERS), default="local", show_default=True, help="How to get nodes."
 )
 @click.option("--nodes", type=click.IntRange(1, 9), default=5, show_default=True, help="Members of the cluster.")
 @click.option("--faults", default="", help="Families of faults, comma-separated (`splitvote list faults`), or all.")
@@ -136,8 +143,19 @@ def run(**options: Any) -> None:
     from splitvote.harness.judge import parse_options
 
     options["workload_options"] = parse_options(options.pop("given"))
-    options["avoid"] = tuple(filter(None, options["avoid"].replace(" ", "").split(",")))
+    options["avoid"] = _issues(options["avoid"])
     sys.exit(run_once(RunOptions(**options), command=tuple(sys.argv[1:])))
+
+
+def _issues(given: str) -> tuple[str, ...]:
+    """The known issues named in a comma-separated list; each must be one that can be avoided."""
+    from splitvote.checkers.known_issues import AVOIDABLE
+
+    issues = tuple(filter(None, given.replace(" ", "").split(",")))
+    for issue in issues:
+        if issue not in AVOIDABLE:
+            raise ConfigError(f"--avoid: {unknown('issue that can be avoided', issue, AVOIDABLE)}")
+    return issues
 
 
 @cli.command()
@@ -208,9 +226,7 @@ def doctor(etcd: str | None, store: Path) -> None:
 
 
 @cli.command("list")
-@click.argument(
-    "what", default="all", type=_Name("list", ("all", "workloads", "faults", "clusters", "models", "checkers"))
-)
+@click.argument("what", default="all", type=_Name("list", lambda: LISTS))
 def list_(what: str) -> None:
     """List workloads, faults, clusters, models, or the checkers that `check --workload` knows."""
     from splitvote.harness.listing import listing

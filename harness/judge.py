@@ -32,6 +32,7 @@ def checkers_of_run(config: RunConfig) -> list[Checker]:
     from splitvote.checkers.liveness import LivenessChecker
     from splitvote.checkers.logs import LogPatternChecker
     from splitvote.checkers.stats import StatsChecker
+    from splitvote.checkers.store_history import StoreHistoryChecker
     from splitvote.checkers.unhandled import UnhandledErrorsChecker
     from splitvote.checkers.vacuity import VacuityChecker
 
@@ -46,6 +47,7 @@ def checkers_of_run(config: RunConfig) -> list[Checker]:
     return [
         *workload.checkers,
         AgreementChecker(),
+        StoreHistoryChecker([f"{each.name}/" for each in workload.workloads]),
         LivenessChecker(),
         LogPatternChecker(),
         UnhandledErrorsChecker(),
@@ -78,11 +80,14 @@ def workloads_of(names: str, *, concurrency: int, rate: float, time_s: float, op
 
 
 def judge(recording: Recording, checkers: Sequence[Checker], *, timeout_s: float) -> list[Result]:
-    """Run every checker, each under its own budget."""
-    return [
+    """Run every checker, each under its own budget, and name the known issues among what they find."""
+    from splitvote.checkers.known_issues import name_known_issues
+
+    results = [
         run_checker(checker, recording, Budget(time_s=timeout_s, memory_bytes=MEMORY_BOUND_BYTES))
         for checker in checkers
     ]
+    return name_known_issues(results, recording)
 
 
 def overall(results: Sequence[Result]) -> Verdict:
@@ -241,6 +246,8 @@ def verdict_lines(found: Results) -> list[str]:
             anomaly for anomaly in result.anomalies[:_ANOMALIES_SHOWN] if anomaly.story not in (result.reason or "")
         ]
         lines += [f"{'':13}- {anomaly.name}: {anomaly.story}" for anomaly in shown]
+        issues = dict.fromkeys(anomaly.details.get("known_issue") for anomaly in result.anomalies)
+        lines += [f"{'':13}known issue of etcd, {issue}" for issue in issues if issue]
         if len(result.anomalies) > _ANOMALIES_SHOWN:
             lines.append(f"{'':13}- and {len(result.anomalies) - _ANOMALIES_SHOWN} more")
     return [f"verdict: {found.verdict}", *lines]

@@ -8,7 +8,10 @@ from typing import Final
 from splitvote.workloads.together import Together, together
 from splitvote.workloads.workload import Workload, WorkloadOptions
 
-NAMES: Final = ("register",)
+NAMES: Final = (
+    "register",
+    "kv",
+)
 """Every workload; each is the module of that name, with a function ``workload(options)``."""
 
 __all__ = ["NAMES", "Together", "Workload", "WorkloadOptions", "workload_named", "workloads_named"]
