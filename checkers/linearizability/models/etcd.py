@@ -279,20 +279,34 @@ def _can_reach(store: Store, asked: Request, answer: Any) -> bool:
 
 
 def _places(history: Sequence[Operation], seen: Mapping[tuple[str, Any], int]) -> list[tuple[int, int] | None]:
-    """Return (revision, 0) of what wrote and (revision, 1) of what read there; None where the answer does not tell."""
+    """Return (revision, 0) of what wrote and (revision, 1) of what read there; None where the answer does not tell.
+
+    A write without an answer is where its value was seen, unless an answered
+    write claims that revision: then it was that one's, of the same value.
+    """
     puts = dict(seen)
     for operation in history:
         if isinstance(operation.output, Answer):
             puts.update(((item.key, item.value), item.mod) for item in _items_in(operation.output.result))
-    return [_place(operation, puts) for operation in history]
+    told = [_place(operation) for operation in history]
+    claimed = {place[0] for place in told if place is not None and place[1] == 0}
+    for number, operation in enumerate(history):
+        if isinstance(operation.output, Answer):
+            continue
+        at = (puts.get((put.key, put.value)) for put in _puts_of(operation.input))
+        revision = next((each for each in at if each is not None and each not in claimed), None)
+        if revision is not None:
+            told[number] = (revision, 0)
+            claimed.add(revision)
+    return told
 
 
-def _place(operation: Operation, puts: Mapping[tuple[str, Any], int]) -> tuple[int, int] | None:
+def _place(operation: Operation) -> tuple[int, int] | None:
+    """Return the place that an operation's own answer tells."""
     asked, answer = operation.input, operation.output
-    if not isinstance(answer, Answer):
-        revision = next((puts[put.key, put.value] for put in _puts_of(asked) if (put.key, put.value) in puts), None)
-        return None if revision is None else (revision, 0)
-    if answer.revision is None or (isinstance(asked, Range) and asked.serializable):
+    if not isinstance(answer, Answer) or answer.revision is None:
+        return None
+    if isinstance(asked, Range) and asked.serializable:
         return None
     return answer.revision, 0 if _has_written(asked, answer.result) else 1
 

@@ -285,6 +285,16 @@ def test_etcd_places_a_lost_put_where_others_saw_it() -> None:
     assert watched.places([lost, later]) == [(2, 0), (3, 0)]
 
 
+def test_etcd_gives_a_revision_that_an_answered_put_claims_to_no_lost_one_of_the_same_value() -> None:
+    lost = Operation(1, Put("a", "x"), 0, UNKNOWN_OUTPUT, None)
+    again = Operation(2, Put("a", "x"), 1, Answer(2, None), 2)
+    seen = Operation(3, Range("a"), 3, Answer(2, (KeyValue("a", "x", 2, 2, 1),)), 4)
+    model = models.etcd()
+    assert model.places is not None
+    assert model.places([lost, again, seen]) == [None, (2, 0), (2, 1)]
+    assert check_operations(model, [lost, again, seen]) is CheckResult.OK
+
+
 def test_etcd_explains_a_gap_by_a_lost_write_or_not_at_all() -> None:
     later = Operation(0, Put("b", "y"), 1, at(3), 2)
     assert check_operations(models.etcd(), [later]) is CheckResult.ILLEGAL
