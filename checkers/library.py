@@ -16,6 +16,7 @@ _CLASSES: Final[dict[str, tuple[str, str]]] = {
     "set-full": ("set_full", "SetFullChecker"),
     "queue": ("queues", "QueueChecker"),
     "total-queue": ("queues", "TotalQueueChecker"),
+    "fifo": ("fifo", "FifoChecker"),
     "counter": ("counter", "CounterChecker"),
     "unique-ids": ("unique_ids", "UniqueIdsChecker"),
     "bank": ("bank", "BankChecker"),

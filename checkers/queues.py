@@ -29,16 +29,24 @@ from splitvote.harness.result import Anomaly, Budget, Result, Verdict
 
 
 @dataclass(slots=True)
-class _Traffic:
-    """Enqueues by element in the order of invocation, and what came out in the order of completion."""
+class Traffic:
+    """Enqueues by element in the order of invocation, and what came out in the order of completion.
+
+    ``empty`` are the dequeues that found nothing, ``may_be_taken`` the crashed
+    operations by the elements that they name; ``crashed_dequeues`` and
+    ``crashed_drains`` name none.
+    """
 
     enqueues: dict[Any, list[Operation]] = field(default_factory=dict)
     taken: list[tuple[Any, Operation]] = field(default_factory=list)
+    empty: list[Operation] = field(default_factory=list)
+    may_be_taken: dict[Any, list[Operation]] = field(default_factory=dict)
     crashed_dequeues: list[Operation] = field(default_factory=list)
     crashed_drains: list[Operation] = field(default_factory=list)
 
     @classmethod
-    def of(cls, history: History) -> _Traffic:
+    def of(cls, history: History) -> Traffic:
+        """Sort the operations of a history."""
         traffic = cls()
         ends = []
         for operation in history.operations:
@@ -48,10 +56,15 @@ class _Traffic:
                 continue
             elif operation.type == "ok":
                 ends.append(operation)
+            elif operation.type == "info" and (named := _taken_by(operation)):
+                for value in named:
+                    traffic.may_be_taken.setdefault(value, []).append(operation)
             elif operation.type == "info":
                 (traffic.crashed_dequeues if operation.f == "dequeue" else traffic.crashed_drains).append(operation)
-        for operation in sorted(ends, key=_completed):
+        for operation in sorted(ends, key=completed):
             traffic.taken += [(value, operation) for value in _taken_by(operation)]
+            if operation.f == "dequeue" and operation.output is None:
+                traffic.empty.append(operation)
         return traffic
 
     def possible_before(self, value: Any, index: int) -> int:
@@ -73,7 +86,8 @@ def _taken_by(operation: Operation) -> list[Any]:
     return [] if operation.output is None else [element(operation.output)]
 
 
-def _completed(operation: Operation) -> int:
+def completed(operation: Operation) -> int:
+    """The index of the record that answered the operation; it must have been answered."""
     assert operation.completion is not None
     return operation.completion.index
 
@@ -86,15 +100,15 @@ class QueueChecker:
     def check(self, recording: Recording, budget: Budget) -> Result:
         """Match every dequeue with an enqueue of its own, invoked before the dequeue completed."""
         budget.check(len(recording.history))
-        traffic = _Traffic.of(recording.history)
+        traffic = Traffic.of(recording.history)
         takers: dict[Any, list[Operation]] = {}
         wrong: dict[Any, Operation] = {}
         for value, operation in traffic.taken:
             takers.setdefault(value, []).append(operation)
-            if value not in wrong and len(takers[value]) > traffic.possible_before(value, _completed(operation)):
+            if value not in wrong and len(takers[value]) > traffic.possible_before(value, completed(operation)):
                 wrong[value] = operation
         anomalies = [
-            _from_nowhere(value, traffic, takers[value], _completed(at))
+            _from_nowhere(value, traffic, takers[value], completed(at))
             for value, at in list(wrong.items())[:MOST_ANOMALIES]
         ]
         reason = None if traffic.taken else "nothing ever came out: no dequeue or drain returned an element"
@@ -112,9 +126,9 @@ class QueueChecker:
         )
 
 
-def _from_nowhere(value: Any, traffic: _Traffic, takers: list[Operation], end: int) -> Anomaly:
+def _from_nowhere(value: Any, traffic: Traffic, takers: list[Operation], end: int) -> Anomaly:
     """The dequeues of a value until there were too many, and the enqueues until then."""
-    out = [taker for taker in takers if _completed(taker) <= end]
+    out = [taker for taker in takers if completed(taker) <= end]
     tried = [add for add in traffic.enqueues.get(value, ()) if add.invoke.index < end]
     possible = [add for add in tried if add.type != "fail"]
     went_in = "every enqueue of it had failed" if tried else "nobody had enqueued it"
@@ -132,11 +146,12 @@ class TotalQueueChecker:
     """INVALID when acknowledged elements never came out, or unexpected ones did; the history must drain the queue.
 
     UNKNOWN when nothing was acknowledged and nothing came out.
-    A dequeue that crashed may have taken an element with it: where crashed
-    dequeues could account for everything that is missing, the verdict is
-    UNKNOWN.  Elements that came out more often than they can have gone in are
-    counted as duplicates, and judged by ``queue`` only: queues that deliver at
-    least once may repeat themselves.
+    A dequeue that crashed may have taken an element with it.  One whose
+    completion names what it may have taken accounts for that element and no
+    other; one that names none, for any: where such could account for everything
+    that is missing, the verdict is UNKNOWN.  Elements that came out more often
+    than they can have gone in are counted as duplicates, and judged by ``queue``
+    only: queues that deliver at least once may repeat themselves.
     """
 
     name = "total-queue"
@@ -144,10 +159,11 @@ class TotalQueueChecker:
     def check(self, recording: Recording, budget: Budget) -> Result:
         """Compare the multisets of what went in and what came out."""
         budget.check(len(recording.history))
-        traffic = _Traffic.of(recording.history)
+        traffic = Traffic.of(recording.history)
         taken = Counter(value for value, _ in traffic.taken)
         possible, acknowledged = traffic.possible(), traffic.acknowledged()
-        lost = acknowledged - taken
+        named = Counter({value: len(operations) for value, operations in traffic.may_be_taken.items()})
+        lost = acknowledged - taken - named
         unexpected = Counter({value: count for value, count in taken.items() if not possible[value]})
         duplicated = taken - possible - unexpected
         recovered = (taken & possible) - acknowledged
@@ -178,6 +194,7 @@ class TotalQueueChecker:
                 "duplicated": duplicated.total(),
                 "recovered": recovered.total(),
                 "crashed_dequeues": len(traffic.crashed_dequeues) + len(traffic.crashed_drains),
+                "may_be_taken": named.total(),
             },
         )
 
@@ -186,7 +203,7 @@ def _vacuous(acknowledged: Counter[Any], taken: Counter[Any]) -> str | None:
     return None if acknowledged or taken else "nothing was enqueued for sure, and nothing came out"
 
 
-def _lost(value: Any, traffic: _Traffic, taken: Counter[Any]) -> Anomaly:
+def _lost(value: Any, traffic: Traffic, taken: Counter[Any]) -> Anomaly:
     sure = [add for add in traffic.enqueues[value] if add.type == "ok"]
     out = [operation for found, operation in traffic.taken if found == value]
     crashed = len(traffic.crashed_dequeues)
@@ -200,7 +217,7 @@ def _lost(value: Any, traffic: _Traffic, taken: Counter[Any]) -> Anomaly:
     )
 
 
-def _unexpected(value: Any, traffic: _Traffic) -> Anomaly:
+def _unexpected(value: Any, traffic: Traffic) -> Anomaly:
     adds = traffic.enqueues.get(value, [])
     taker = next(operation for found, operation in traffic.taken if found == value)
     why = f"every enqueue of it had failed: {told(adds[0])}" if adds else "nobody enqueued it"
@@ -212,7 +229,7 @@ def _unexpected(value: Any, traffic: _Traffic) -> Anomaly:
     )
 
 
-def _reason(lost: Counter[Any], unexpected: Counter[Any], traffic: _Traffic, excused: bool) -> str | None:
+def _reason(lost: Counter[Any], unexpected: Counter[Any], traffic: Traffic, excused: bool) -> str | None:
     parts = []
     if lost:
         part = f"{plural(lost.total(), 'acknowledged element')} never came out: {listed(lost)}"

@@ -135,12 +135,18 @@ def _no_records(places: Iterable[int]) -> Mapping[int, Op]:
 def _check_records(
     checker: ListAppendChecker | RwRegisterChecker, recording: Recording, dialect: Dialect, budget: Budget
 ) -> Result:
-    from splitvote.checkers.isolation.transactions import transactions_of
+    from splitvote.checkers.isolation.transactions import numbered, own_numbers, transactions_of
 
     history = recording.history
     txns = transactions_of(history, dialect)
     budget.check(len(history))
-    return checker.check_transactions(txns, budget, lambda places: {at: history[at] for at in places if at >= 0})
+    numbers = own_numbers(history)
+    if numbers is None:
+        return checker.check_transactions(txns, budget, lambda places: {at: history[at] for at in places if at >= 0})
+    place_of = {number: place for place, number in enumerate(numbers.tolist())}
+    return checker.check_transactions(
+        numbered(txns, numbers), budget, lambda told: {at: history[place_of[at]] for at in told if at >= 0}
+    )
 
 
 def _check_file(checker: ListAppendChecker | RwRegisterChecker, path: Path, dialect: Dialect, budget: Budget) -> Result:

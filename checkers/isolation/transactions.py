@@ -16,7 +16,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -80,9 +80,9 @@ class Transactions:
     """Transactions as columns: n transactions, m micro-operations of them, and what list reads saw.
 
     Per transaction: ``type`` (OK, FAIL, INFO), ``process``, ``invoke`` and
-    ``complete`` (places in the history; ``complete`` is NEVER unless ok),
-    ``first`` (n + 1 offsets into the micro-operations), ``last`` (the place of
-    its completion record of any type, or NEVER).
+    ``complete`` (places in the history, or its records' own numbers; ``complete``
+    is NEVER unless ok), ``first`` (n + 1 offsets into the micro-operations),
+    ``last`` (the place of its completion record of any type, or NEVER).
 
     Per micro-operation: ``is_read``, ``key``, ``value`` (code of what was
     written or what a register read; of no meaning for a list read), ``seen``
@@ -142,6 +142,26 @@ def transactions_of(records: Iterable[Op], dialect: Dialect) -> Transactions:
     for chunk in _chunks(records):
         collector.add(chunk)
     return collector.finish()
+
+
+def own_numbers(history: Sequence[Op]) -> npt.NDArray[np.int64] | None:
+    """The records' own indices, where they are in order but not their places: in a part of a run's history."""
+    import numpy as np
+
+    numbers = np.fromiter((op.index for op in history), np.int64, len(history))
+    if not len(numbers) or numbers[0] < 0 or numbers[-1] < len(numbers):
+        return None
+    return numbers if (np.diff(numbers) > 0).all() else None
+
+
+def numbered(txns: Transactions, numbers: npt.NDArray[np.int64]) -> Transactions:
+    """The same transactions with these numbers for places, so that stories name the records of the whole run."""
+    import numpy as np
+
+    def renumbered(places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        return np.where(places == NEVER, NEVER, numbers[places])
+
+    return replace(txns, invoke=renumbered(txns.invoke), complete=renumbered(txns.complete), last=renumbered(txns.last))
 
 
 def read_transactions(path: Path, dialect: Dialect) -> Transactions:

@@ -27,6 +27,7 @@ from splitvote.checkers.adya import G2Checker
 from splitvote.checkers.bank import BankChecker
 from splitvote.checkers.causal import CausalChecker, CausalReverseChecker
 from splitvote.checkers.counter import CounterChecker
+from splitvote.checkers.fifo import FifoChecker
 from splitvote.checkers.long_fork import LongForkChecker
 from splitvote.checkers.queues import QueueChecker, TotalQueueChecker
 from splitvote.checkers.set_full import SetFullChecker
@@ -100,7 +101,42 @@ def _queues(rng: random.Random) -> History:
             return left.pop(0)
         return rng.choice([None, None, rng.randint(1, 3)])
 
-    return random_history(rng, choose, answer, operations=rng.randint(2, 7), crashes=0.2)
+    return _with_names(rng, random_history(rng, choose, answer, operations=rng.randint(2, 7), crashes=0.2))
+
+
+def _fifos(rng: random.Random) -> History:
+    """Unique elements that come out mostly in their order; a crashed dequeue names one, and none is left open."""
+    asked: list[int] = []
+    left: list[int] = []
+    order = rng.choice([0.0, 0.0, 1.0])
+
+    def choose(rng: random.Random) -> tuple[str, Any]:
+        if rng.random() < 0.5:
+            asked.append(len(asked) + 1)
+            left.append(asked[-1])
+            return "enqueue", asked[-1]
+        return "dequeue", None
+
+    def answer(rng: random.Random, f: str, value: Any) -> Any:
+        if f == "enqueue":
+            return value
+        if not left or rng.random() < 0.2:
+            return None
+        return left.pop(0 if rng.random() < order else rng.randrange(len(left)))
+
+    found = random_history(rng, choose, answer, operations=rng.randint(5, 9), processes=2, crashes=0.1)
+    left_open = {op.invoke.index for op in found.operations if op.f == "dequeue" and op.completion is None}
+    return _with_names(rng, History(op for op in found if op.index not in left_open), share=1)
+
+
+def _with_names(rng: random.Random, history: History, *, share: float = 0.5) -> History:
+    """So many of the crashed dequeues name what they may have taken."""
+
+    def named(op: Op) -> Op:
+        is_named = op.type == "info" and op.f == "dequeue" and rng.random() < share
+        return msgspec.structs.replace(op, value=rng.randint(1, 3)) if is_named else op
+
+    return History(map(named, history))
 
 
 def _counters(rng: random.Random) -> History:
@@ -226,6 +262,7 @@ SUBJECTS: dict[str, Subject] = {
     "set-full linearizable": Subject(SetFullChecker(linearizable=True), oracles.linearizable_set_oracle, _sets),
     "queue": Subject(QueueChecker(), oracles.queue_oracle, _queues),
     "total-queue": Subject(TotalQueueChecker(), oracles.total_queue_oracle, _queues),
+    "fifo": Subject(FifoChecker(), oracles.fifo_oracle, _fifos),
     "counter": Subject(CounterChecker(), oracles.counter_oracle, _counters),
     "unique-ids": Subject(UniqueIdsChecker(), oracles.unique_ids_oracle, _ids),
     "bank": Subject(

@@ -163,12 +163,17 @@ def queue_oracle(history: History) -> Verdict:
 
 
 def total_queue_oracle(history: History) -> Verdict:
-    """Give every acknowledged enqueue a dequeue of its own; crashed ones may take anything, a crashed drain all."""
+    """Give every acknowledged enqueue a dequeue of its own.
+
+    Crashed ones may take anything, a crashed drain all; but one that names an element takes that or nothing.
+    """
     possible = {op.invoke.value for op in by_f(history, "enqueue") if op.type != "fail"}
     taken = [value for value, _ in _taken(history)]
     if any(value not in possible for value in taken):
         return Verdict.INVALID
-    crashed = [op for op in by_f(history, "dequeue") if op.type == "info"]
+    infos = [op for op in by_f(history, "dequeue") if op.type == "info"]
+    named = [op.output for op in infos if op.output is not None]
+    crashed = [op for op in infos if op.output is None]
     drains = [op for op in by_f(history, "drain") if op.type == "info"]
 
     def can_assign(left: list[Any], free: list[Any], jokers: int) -> bool:
@@ -185,10 +190,44 @@ def total_queue_oracle(history: History) -> Verdict:
     sure = [op.invoke.value for op in oks(history, "enqueue")]
     if not sure and not taken:
         return Verdict.UNKNOWN
-    if can_assign(sure, taken, 0):
+    if can_assign(sure, taken + named, 0):
         return Verdict.VALID
     jokers = len(sure) if drains else len(crashed)
-    return Verdict.UNKNOWN if can_assign(sure, taken, jokers) else Verdict.INVALID
+    return Verdict.UNKNOWN if can_assign(sure, taken + named, jokers) else Verdict.INVALID
+
+
+def fifo_oracle(history: History) -> Verdict:
+    """Try every order of the operations; a crashed dequeue takes what it names or nothing, one of a failed enqueue
+    is no operation of the queue.
+    """
+    possible = {op.invoke.value for op in by_f(history, "enqueue") if op.type != "fail"}
+    operations = [op for op in history.operations if op.type != "fail"]
+    operations = [op for op in operations if op.f == "enqueue" or op.output is None or op.output in possible]
+    came_out = any(op.output is not None for op in oks(history, "dequeue"))
+
+    def can_go_on(left: list[Operation], queue: tuple[Any, ...]) -> bool:
+        if all(op.type == "info" for op in left):
+            return True
+        first_end = min(end_of(op) for op in left if op.type == "ok")
+        for place, op in enumerate(left):
+            if op.invoke.index > first_end:
+                continue
+            after = _step(op, queue)
+            if after is not None and can_go_on(left[:place] + left[place + 1 :], after):
+                return True
+        return False
+
+    if not can_go_on(operations, ()):
+        return Verdict.INVALID
+    return Verdict.VALID if came_out else Verdict.UNKNOWN
+
+
+def _step(op: Operation, queue: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    if op.f == "enqueue":
+        return (*queue, op.invoke.value)
+    if op.output is None:
+        return None if queue or op.type == "info" else queue
+    return queue[1:] if queue and queue[0] == op.output else None
 
 
 def counter_oracle(history: History) -> Verdict:

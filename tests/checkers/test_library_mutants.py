@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from splitvote.checkers import adya, bank, causal, counter, long_fork, queues, set_full, sets, unique_ids
+from splitvote.checkers import adya, bank, causal, counter, fifo, long_fork, queues, set_full, sets, unique_ids
 from tests.checkers import fuzz_library
 from tests.checkers.fuzz_library import SUBJECTS, fuzz
 
@@ -41,10 +41,21 @@ MUTANTS: list[tuple[str, ModuleType, str, str, dict[str, Any]]] = [
     ("set-full linearizable", set_full, "seen[self.known[seen] > ended]", "seen[:0]", {"linearizable": True}),
     ("queue", queues, "add.invoke.index < index for", "True for", {}),
     ("queue", queues, 'add.type != "fail" and add.invoke', "add.invoke", {}),
-    ("queue", queues, "sorted(ends, key=_completed)", "sorted(ends, key=lambda op: op.invoke.index)", {}),
+    ("queue", queues, "sorted(ends, key=completed)", "sorted(ends, key=lambda op: op.invoke.index)", {}),
     ("total-queue", queues, 'add.type == "ok" for add in adds', 'add.type != "fail" for add in adds', {}),
     ("total-queue", queues, "lost.total() <= len", "lost.total() < len", {}),
     ("total-queue", queues, "lost = acknowledged - taken", "lost = Counter(set(acknowledged) - set(taken))", {}),
+    ("total-queue", queues, "taken - named", "taken", {}),
+    ("total-queue", queues, "len(operations) for value", "99 for value", {}),
+    ("fifo", fifo, "since < y.enqueue.invoke.index", "since < y.since", {}),
+    ("fifo", fifo, "y.left < longest.until", "y.left <= longest.since", {}),
+    ("fifo", fifo, "return inf if self.taker is None else completed(self.taker)", "return self.until", {}),
+    ("fifo", fifo, 'completed(add) if add.type == "ok" else inf', "add.invoke.index", {}),
+    ("fifo", fifo, "until: float = taker.invoke.index", "until: float = completed(taker)", {}),
+    ("fifo", fifo, "other.until > one.until", "other.until < one.until", {}),
+    ("fifo", fifo, "bisect_right(starts, reached)", "bisect_right(starts, completed(dequeue))", {}),
+    ("fifo", fifo, "reached < completed(dequeue)", "reached <= dequeue.invoke.index", {}),
+    ("fifo", fifo, "traffic.may_be_taken.get(value, ())", "()", {}),
     ("counter", counter, "(amount > 0) == is_start", "is_start", {}),
     ("counter", counter, "bounds[1] = max(bounds[1], greatest)", "pass", {}),
     ("counter", counter, "bounds[0] = min(bounds[0], least)", "pass", {}),

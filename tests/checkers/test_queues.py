@@ -88,6 +88,13 @@ def test_a_crashed_dequeue_may_have_taken_one(lost: list[int], verdict: Verdict)
     assert result.verdict is verdict
 
 
+@pytest.mark.parametrize(("lost", "verdict"), [(7, Verdict.VALID), (8, Verdict.INVALID)])
+def test_a_crashed_dequeue_that_names_an_element_may_have_taken_that_one_only(lost: int, verdict: Verdict) -> None:
+    text = f"0 invoke enqueue {lost}\n0 ok enqueue\n1 invoke dequeue\n1 info dequeue 7\n0 invoke drain\n0 ok drain []"
+    result = judge(TotalQueueChecker(), text)
+    assert (result.verdict, result.stats["may_be_taken"]) == (verdict, 1)
+
+
 def test_a_crashed_drain_may_have_taken_all() -> None:
     text = "0 invoke enqueue 7\n0 ok enqueue\n0 invoke enqueue 8\n0 ok enqueue\n1 invoke drain\n1 info drain"
     result = judge(TotalQueueChecker(), text)

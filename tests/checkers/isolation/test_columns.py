@@ -213,3 +213,30 @@ def test_every_cycle_is_drawn() -> None:
     assert len(drawing.findall(f"{name}path")) == 2
     assert "r x [1]; r y []" in "".join(drawing.itertext())
     assert anomaly.details["dot"].count("->") == 2
+
+
+def test_a_part_of_a_run_is_judged_alike_and_told_by_the_runs_own_numbers() -> None:
+    """A projection's records keep their index; stories, records and drawings must not name places instead."""
+    whole = history_of(
+        [
+            Txn(0, "ok", (("append", "x", 1),), 0, 1),
+            Txn(1, "ok", (("r", "x", []),), 2, 3),
+        ]
+    )
+    part = History(msgspec.structs.replace(op, index=10 + 7 * op.index) for op in whole)
+    (anomaly,) = ListAppendChecker().check(Recording(part), Budget()).anomalies
+    assert anomaly.name == "G-single-realtime"
+    assert [op.index for op in anomaly.ops] == [10, 17, 24, 31]
+    assert {told["invoked_at"] for told in anomaly.details["transactions"].values()} == {10, 24}
+    assert "it completed at record 17" in anomaly.story
+    assert "was invoked at record 24" in anomaly.story
+    assert "record 24" in anomaly.details["svg"]
+
+
+@pytest.mark.parametrize("numbers", [[-2, -2, -2, -2], [3, 1, 2, 0], [0, 1, 2, 3]])
+def test_numbers_that_are_no_order_are_left_alone(numbers: list[int]) -> None:
+    """Foreign histories may have none; then a record's place is its number."""
+    whole = history_of([Txn(0, "ok", (("append", "x", 1),), 0, 1), Txn(1, "ok", (("r", "x", []),), 2, 3)])
+    history = History(msgspec.structs.replace(op, index=number) for op, number in zip(whole, numbers, strict=True))
+    (anomaly,) = ListAppendChecker().check(Recording(history), Budget()).anomalies
+    assert "it completed at record 1" in anomaly.story
