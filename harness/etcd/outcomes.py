@@ -87,9 +87,12 @@ TABLE: Final[tuple[Row, ...]] = (
         ("UNAVAILABLE", "UNKNOWN", "INTERNAL"),
         ("Stream removed", "Connection reset", "Broken pipe", "Socket closed", "GOAWAY", "Connection timed out"),
     ),
+    # In order, though it was to go on: as etcd ends an Observe whose member cannot read.
+    Row("stream-ended", "info", ("UNAVAILABLE",), start="the server ended the "),
     Row("stopped", "info", (), ("etcdserver: server stopped",)),
     Row("cancelled", "info", ("CANCELLED",)),
     Row("leader-changed", "info", (), ("etcdserver: leader changed",)),
+    Row("not-primary", "info", ("UNKNOWN",), ("not a primary lessor",)),
     Row("corrupt", "info", (), ("etcdserver: corrupt cluster",)),
     # Answered as an error and applied all the same (seen on 3.4.23, 3.5.16 and 3.5.30).
     Row("no-space", "info", (), ("database space exceeded",)),
@@ -119,6 +122,15 @@ TABLE: Final[tuple[Row, ...]] = (
     # An empty key, a duplicate key, too many operations, a request too large, an empty user ...
     Row("invalid-argument", "fail", ("INVALID_ARGUMENT",)),
     Row("internal", "info", ("INTERNAL",)),
+    # What the lock and election services pass on as UNKNOWN: one of their steps failed, others may have been done.
+    Row("lease-not-found", "info", ("UNKNOWN",), ("requested lease not found",), ("composite",)),
+    Row("proposal-dropped", "info", ("UNKNOWN",), ("raft proposal dropped",), ("composite",)),
+    Row("compacted", "info", ("UNKNOWN",), ("required revision has been compacted",), ("composite",)),
+    Row("no-leader", "info", ("UNKNOWN",), ("etcdserver: no leader",), ("composite",)),
+    Row("too-many-requests", "info", ("UNKNOWN",), ("etcdserver: too many requests",), ("composite",)),
+    Row("not-leader", "info", ("UNKNOWN",), ("election: not leader",), ("composite",)),
+    Row("observation-ended", "info", ("UNKNOWN",), ("election: observe closed early",), ("composite",)),
+    Row("lost-watcher", "info", ("UNKNOWN",), ("lost watcher waiting for delete",), ("composite",)),
 )
 
 _UNLISTED: Final = "unlisted"

@@ -35,6 +35,7 @@ WRITES: list[tuple[str, str, str, str]] = [
     ("broken-stream", "info", "UNAVAILABLE", "Socket closed"),
     ("broken-stream", "info", "UNAVAILABLE", "GOAWAY received"),
     ("broken-stream", "info", "UNAVAILABLE", "recvmsg:Connection timed out"),
+    ("stream-ended", "info", "UNAVAILABLE", "the server ended the observation"),
     ("stopped", "info", "UNAVAILABLE", "etcdserver: server stopped"),
     ("stopped", "info", "UNKNOWN", "etcdserver: server stopped"),
     ("cancelled", "info", "CANCELLED", "Received RST_STREAM with error code 8"),
@@ -66,6 +67,7 @@ WRITES: list[tuple[str, str, str, str]] = [
     ("invalid-argument", "fail", "INVALID_ARGUMENT", "etcdserver: too many operations in txn request"),
     ("invalid-argument", "fail", "INVALID_ARGUMENT", "etcdserver: request is too large"),
     ("invalid-argument", "fail", "INVALID_ARGUMENT", "etcdserver: user name is empty"),
+    ("not-primary", "info", "UNKNOWN", "not a primary lessor"),
     ("internal", "info", "INTERNAL", "Received RST_STREAM with error code 2"),
 ]  # fmt: skip
 
@@ -73,6 +75,27 @@ COMPACTIONS = [
     ("compacted", "fail", "OUT_OF_RANGE", "etcdserver: mvcc: required revision has been compacted"),
     ("future-revision", "fail", "OUT_OF_RANGE", "etcdserver: mvcc: required revision is a future revision"),
 ]
+
+SERVICES = [
+    ("lease-not-found", "info", "UNKNOWN", "etcdserver: requested lease not found"),
+    ("proposal-dropped", "info", "UNKNOWN", "raft proposal dropped"),
+    ("compacted", "info", "UNKNOWN", "etcdserver: mvcc: required revision has been compacted"),
+    ("no-leader", "info", "UNKNOWN", "etcdserver: no leader"),
+    ("too-many-requests", "info", "UNKNOWN", "etcdserver: too many requests"),
+    ("not-leader", "info", "UNKNOWN", "election: not leader"),
+    ("observation-ended", "info", "UNKNOWN", "election: observe closed early"),
+    ("lost-watcher", "info", "UNKNOWN", "lost watcher waiting for delete"),
+]
+
+
+@pytest.mark.parametrize(("name", "type_", "code", "message"), SERVICES)
+def test_what_the_lock_and_election_services_pass_on_is_known_and_info(
+    name: str, type_: str, code: str, message: str
+) -> None:
+    """Some of their steps may have been done; a read of theirs still changed nothing."""
+    judged = classify(TransportError(code, message), "composite")
+    assert (judged.name, judged.type) == (name, type_)
+    assert classify(TransportError(code, message), "read").type == "fail"
 
 
 @pytest.mark.parametrize(("name", "type_", "code", "message"), WRITES)
@@ -92,6 +115,7 @@ def test_every_row_has_a_case() -> None:
     errors: list[tuple[TransportError, Call]]
     errors = [(TransportError(code, message), "write") for _, _, code, message in WRITES]
     errors += [(TransportError(code, message), "compact") for _, _, code, message in COMPACTIONS]
+    errors += [(TransportError(code, message), "composite") for _, _, code, message in SERVICES]
     hit = [next(row for row in TABLE if row.matches(error, call)) for error, call in errors]
     assert [row for row in TABLE if row not in hit] == []
 
