@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 import msgspec
 
+from splitvote.checkers.expectation import LABEL, expected_of
 from splitvote.checkers.library import NAMES as LIBRARY
 from splitvote.checkers.linearizability.model import NondeterministicModel
 from splitvote.harness.errors import ConfigError, unknown
@@ -121,7 +122,7 @@ def check_path(
         checkers = [_foreign_checker(model, workload, parse_options(options), drop_failed_cas=drop_failed_cas)]
         _ = recording.history.operations  # a history that does not pair is the file's fault, not a checker's
     results = judge(recording, checkers, timeout_s=timeout_s)
-    found = Results(overall(results), tuple(results))
+    found = Results(overall(results), tuple(results), expected=expected_of(results))
     if own_run is not None and load_results(own_run.path) is None:
         own_run.write_json(own_run.results, found)
     if as_json:
@@ -250,4 +251,10 @@ def verdict_lines(found: Results) -> list[str]:
         lines += [f"{'':13}known issue of etcd, {issue}" for issue in issues if issue]
         if len(result.anomalies) > _ANOMALIES_SHOWN:
             lines.append(f"{'':13}- and {len(result.anomalies) - _ANOMALIES_SHOWN} more")
-    return [f"verdict: {found.verdict}", *lines]
+    return [f"verdict: {found.verdict}{_expectation(found)}", *lines]
+
+
+def _expectation(found: Results) -> str:
+    if found.expected == "safe":
+        return ""
+    return f" ({LABEL})" if found.verdict is Verdict.INVALID else f" ({LABEL}; this run did not show it)"

@@ -101,6 +101,11 @@ class FinalState(msgspec.Struct, frozen=True, omit_defaults=True):
     not_recovered: dict[str, str] = {}
     stalls_ms: tuple[float, ...] = ()
 
+    @property
+    def newest_revision(self) -> int | None:
+        """The newest revision that any member was found at; None when none answered."""
+        return max((member.revision for member in self.members.values() if member.revision is not None), default=None)
+
 
 class RunConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     """config.json: all that is needed to run a test again; secrets by reference only."""
@@ -119,7 +124,7 @@ class RunConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     known_defects: tuple[str, ...] = ()
     options: dict[str, Any] = {}
     command: tuple[str, ...] = ()
-    schema: int = 1
+    schema: int = msgspec.field(default_factory=lambda: 1)  # a factory's value is written, a default is not
 
 
 @dataclass(frozen=True, slots=True)

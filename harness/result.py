@@ -11,7 +11,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
 
@@ -19,6 +19,10 @@ from splitvote.harness.op import Op
 
 if TYPE_CHECKING:
     from splitvote.harness.recording import Recording
+
+
+Expected = Literal["safe", "unsafe"]
+"""What is expected of a workload: that nothing is found, or that something may well be."""
 
 
 class Verdict(enum.StrEnum):
@@ -65,6 +69,8 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``reason`` says why the verdict is not VALID in one line (required for
     UNKNOWN).  ``evidence`` and ``stats`` are JSON for reports and tools.
+    ``expected`` is "unsafe" where the workload shows what the system does not
+    promise: INVALID is still the verdict, and no surprise.
     """
 
     checker: str
@@ -73,6 +79,7 @@ class Result(msgspec.Struct, frozen=True, omit_defaults=True):
     anomalies: tuple[Anomaly, ...] = ()
     evidence: dict[str, Any] = {}
     stats: dict[str, Any] = {}
+    expected: Expected = "safe"
 
 
 class BudgetExceeded(Exception):

@@ -33,7 +33,7 @@ from splitvote.harness.errors import ConfigError, EnvironmentFailure, HistoryErr
 from splitvote.harness.history import History, read_history
 from splitvote.harness.jsonl import read_all
 from splitvote.harness.recording import ClusterSample, FaultRecord, FinalState, Recording, RunConfig
-from splitvote.harness.result import Result, Verdict
+from splitvote.harness.result import Expected, Result, Verdict
 
 T = TypeVar("T")
 
@@ -45,7 +45,8 @@ class Results(msgspec.Struct, frozen=True, omit_defaults=True):
     """results.json: the run's verdict, every checker's result, and the harness's account of itself.
 
     ``failure`` is set when our own side failed (exit 3); the verdict then speaks
-    only of what was recorded before.
+    only of what was recorded before.  ``expected`` is "unsafe" for a workload
+    that shows what the system does not promise, unless something else is INVALID.
     """
 
     verdict: Verdict
@@ -54,7 +55,8 @@ class Results(msgspec.Struct, frozen=True, omit_defaults=True):
     failure: str | None = None
     interrupted: bool = False
     harness: dict[str, Any] = {}
-    schema: int = SCHEMA
+    expected: Expected = "safe"
+    schema: int = msgspec.field(default_factory=lambda: SCHEMA)  # a factory's value is written, a default is not
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,13 +202,21 @@ def load_results(path: Path) -> Results | None:
     return _read_json(open_run(path).results, Results)
 
 
+def load_config(path: Path) -> RunConfig | None:
+    """Read back config.json; None for a history without one."""
+    return _read_json(open_run(path).config, RunConfig)
+
+
 def _read_json(path: Path, kind: type[T]) -> T | None:
     if not path.exists():
         return None
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        found = msgspec.json.decode(path.read_bytes(), type=kind)
     except msgspec.DecodeError as problem:
         raise HistoryError(f"{path}: {problem}; restore the file, or remove it to go on without") from None
+    if (schema := getattr(found, "schema", SCHEMA)) > SCHEMA:
+        raise HistoryError(f"{path} is of schema {schema}, newer than {SCHEMA}; read it with a newer splitvote")
+    return found
 
 
 def runs(store: Path, test: str | None = None) -> Iterator[RunDirectory]:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from splitvote.checkers.expectation import ExpectedUnsafe
 from splitvote.checkers.projection import ProjectedChecker
 from splitvote.harness.errors import ConfigError
 from splitvote.harness.generator import Generator, clients, map_ops, phases, reserve
@@ -48,11 +49,13 @@ class Together:
 
     @property
     def checkers(self) -> tuple[Checker, ...]:
-        """Each workload's checkers, on its own operations where there are others."""
+        """Each workload's checkers, on its own operations where there are others, and saying so where it is unsafe."""
         if len(self.workloads) == 1:
-            return self.workloads[0].checkers
+            return tuple(_checkers_of(self.workloads[0]))
         return tuple(
-            ProjectedChecker(workload.name, checker) for workload in self.workloads for checker in workload.checkers
+            ProjectedChecker(workload.name, checker)
+            for workload in self.workloads
+            for checker in _checkers_of(workload)
         )
 
     @property
@@ -67,11 +70,6 @@ class Together:
         """How long an operation may be open by its nature."""
         return max(workload.longest_op_s for workload in self.workloads)
 
-    @property
-    def is_expected_unsafe(self) -> bool:
-        """Whether an INVALID would be no surprise."""
-        return any(workload.expected == "unsafe" for workload in self.workloads)
-
     def final(self, keys: Mapping[str | None, Sequence[Any]]) -> Generator | None:
         """Everybody's final operations, one workload after another, given the keys that each used."""
         if len(self.workloads) == 1:
@@ -82,6 +80,12 @@ class Together:
             if (ending := workload.final(keys.get(workload.name, ()))) is not None
         ]
         return clients(phases(*endings)) if endings else None
+
+
+def _checkers_of(workload: Workload) -> Sequence[Checker]:
+    if workload.expected == "safe":
+        return workload.checkers
+    return [ExpectedUnsafe(checker) for checker in workload.checkers]
 
 
 def _labelled(name: str, generator: Generator) -> Generator:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from splitvote.harness.errors import ConfigError, unknown
 from splitvote.harness.generator import Generator
-from splitvote.harness.result import Checker
+from splitvote.harness.result import Checker, Expected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,5 +77,5 @@ class Workload:
     checkers: tuple[Checker, ...]
     least_ok: Mapping[str, int]
     longest_op_s: float = 0.0
-    expected: Literal["safe", "unsafe"] = "safe"
+    expected: Expected = "safe"
     options: tuple[str, ...] = ()

@@ -14,10 +14,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from splitvote.checkers.kv.findings import Findings
+from splitvote.checkers.findings import Findings
 from splitvote.checkers.kv.order import Floor
-from splitvote.checkers.kv.requests import KeyState, evaluate, has_written, may_delete, may_write, puts_of
-from splitvote.checkers.kv.truth import Truth
+from splitvote.checkers.kv.requests import evaluate, has_written, may_delete, may_write, puts_of
+from splitvote.checkers.truth import KeyState, Truth
 from splitvote.harness.archive import StoreEvent
 from splitvote.harness.op import Operation
 from splitvote.harness.result import Budget
@@ -169,7 +169,7 @@ class _Attributor:
             self._found.writer_at[revision] = unknown[number]
 
     def _is_expiry(self, revision: int) -> bool:
-        """Whether the revision deletes just the keys of one lease; whether it was time is the lease workload's concern."""
+        """Whether the revision deletes just the keys of one lease; if that was due is for the lease workload."""
         gone = {event.key[len(self._prefix) :] for event in self._truth.groups[revision] if event.type == "delete"}
         leases = {state.lease if (state := self._truth.at(key, revision - 1)) is not None else 0 for key in gone}
         if len(gone) < len(self._truth.groups[revision]) or len(leases) != 1 or 0 in leases:

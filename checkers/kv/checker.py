@@ -19,12 +19,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from splitvote.checkers.findings import Findings
 from splitvote.checkers.kv.attribution import Attribution, attribute
 from splitvote.checkers.kv.compaction import check_compaction
-from splitvote.checkers.kv.findings import Findings
 from splitvote.checkers.kv.order import check_members, check_real_time, floors_of
 from splitvote.checkers.kv.requests import evaluate, has_written, may_write
-from splitvote.checkers.kv.truth import Truth
+from splitvote.checkers.truth import Truth, final_revision
 from splitvote.harness.op import Operation
 from splitvote.harness.recording import Recording
 from splitvote.harness.result import Budget, Result, Verdict
@@ -46,7 +46,7 @@ class KvChecker:
             return Result(
                 self.name, Verdict.UNKNOWN, "no archive of the store's history was kept, so there is no truth"
             )
-        truth = Truth(recording.archive, self._prefix, final_revision=_final_revision(recording))
+        truth = Truth(recording.archive, self._prefix, final_revision=final_revision(recording))
         operations = recording.history.operations
         findings = Findings()
         floors = floors_of(recording.history, operations)
@@ -135,8 +135,3 @@ def _tell_lost(operation: Operation, revision: int, truth: Truth, findings: Find
         [operation],
         revision=revision,
     )
-
-
-def _final_revision(recording: Recording) -> int | None:
-    members = recording.final.members.values() if recording.final is not None else ()
-    return max((reading.revision for reading in members if reading.revision is not None), default=None)

@@ -10,45 +10,21 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from typing import Final, NamedTuple
 
-from splitvote.checkers.kv.findings import Findings
+from splitvote.checkers.compactions import Compactions
+from splitvote.checkers.findings import Findings
 from splitvote.checkers.kv.requests import is_stale_read, past_reads
 from splitvote.harness.op import Operation
-from splitvote.harness.recording import FaultRecord, Recording
-
-_ANY: Final = 1 << 62
-
-
-class _Asked(NamedTuple):
-    """Somebody asked at ``time_ns`` for a compaction up to ``revision`` (_ANY: nobody knows up to where)."""
-
-    time_ns: int
-    revision: int
+from splitvote.harness.recording import Recording
 
 
 def check_compaction(recording: Recording, operations: Sequence[Operation], findings: Findings) -> None:
     """Tell of reads refused before anybody asked for it, and of reads that a compaction should have refused."""
-    _check_refused(operations, _asked(recording, operations), findings)
+    _check_refused(operations, Compactions(recording, operations), findings)
     _check_served(operations, findings)
 
 
-def _asked(recording: Recording, operations: Sequence[Operation]) -> list[_Asked]:
-    asked = [_Asked(each.invoke.time_ns, each.invoke.value[1]) for each in operations if each.f == "compact"]
-    options = recording.config.options if recording.config is not None else {}
-    if any("auto-compaction" in str(flag) for flag in options.get("etcd_args") or ()):
-        asked.append(_Asked(0, _ANY))
-    by_fault: dict[int, list[FaultRecord]] = {}
-    for fault in recording.faults:
-        if "compact" in fault.fault:
-            by_fault.setdefault(fault.id, []).append(fault)
-    for records in by_fault.values():
-        told = [record.observed["revision"] for record in records if isinstance(record.observed.get("revision"), int)]
-        asked.append(_Asked(records[0].time_ns, max(told, default=_ANY)))
-    return asked
-
-
-def _check_refused(operations: Sequence[Operation], asked: Sequence[_Asked], findings: Findings) -> None:
+def _check_refused(operations: Sequence[Operation], compactions: Compactions, findings: Findings) -> None:
     for operation in operations:
         completion = operation.completion
         if completion is None or completion.type == "ok" or not (completion.error or "").startswith("compacted"):
@@ -56,7 +32,7 @@ def _check_refused(operations: Sequence[Operation], asked: Sequence[_Asked], fin
         oldest = min(past_reads(operation.invoke.value), default=None) if operation.f != "compact" else None
         if oldest is None:
             continue
-        furthest = max((each.revision for each in asked if each.time_ns <= completion.time_ns), default=0)
+        furthest = compactions.furthest_by(completion.time_ns)
         if furthest <= oldest:
             findings.add(
                 "kv: compacted too early",

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from splitvote.checkers.kv.findings import Findings
+from splitvote.checkers.findings import Findings
 from splitvote.checkers.kv.requests import has_written, is_stale_read, may_write, past_reads
 from splitvote.checkers.restarts import restarts
 from splitvote.harness.op import Op, Operation

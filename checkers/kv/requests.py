@@ -14,15 +14,7 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
-
-class KeyState(NamedTuple):
-    """A key that is there; ``lease`` 0 is none, None one that nobody knows."""
-
-    value: str
-    create: int
-    mod: int
-    version: int
-    lease: int | None = 0
+from splitvote.checkers.truth import KeyState
 
 
 class Past(Protocol):

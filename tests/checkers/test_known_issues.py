@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -71,6 +72,8 @@ def test_a_nested_txn_can_trigger_18667() -> None:
         ("watch: bookmarkable", "3.4.23", (), "15220"),
         ("watch: bookmarkable", "3.5.1", (), "15220"),
         ("watch: bookmarkable", "3.5.30", (), None),
+        ("lease: ttl", "3.4.23", (), "17642"),
+        ("lease: ttl", "3.5.30", (), None),
         (SPLIT, "3.5.1", ("kill",), "13766"),
         (SPLIT, "3.5.1", ("admin:crash_during_defragment",), "14685"),
         (SPLIT, "3.5.1", ("partition",), None),
@@ -82,6 +85,16 @@ def test_an_issue_is_named_on_its_versions_by_its_trigger(
     anomaly: str, version: str, faults: tuple[str, ...], issue: str | None
 ) -> None:
     assert named(anomaly, recording(version, faults=faults)) == issue
+
+
+@pytest.mark.parametrize(("seen_s", "issue"), [(9.9, None), (10.0, "15247"), (12.0, "15247"), (16.0, None)], ids=str)
+def test_a_lease_that_goes_when_a_paused_member_goes_on_is_15247(seen_s: float, issue: str | None) -> None:
+    fault = FaultRecord(1, "pause", "pause", "healing", 10_000_000_000, targets=("n1",))
+    told = replace(recording("3.5.30"), faults=(fault,))
+    anomaly = Anomaly("lease: early expiry", "a story", details={"seen_gone_ns": int(seen_s * 1e9)})
+    (judged,) = name_known_issues([Result("lease", Verdict.INVALID, "", (anomaly,))], told)
+    found = judged.anomalies[0].details.get("known_issue")
+    assert (None if found is None else found.partition(":")[0]) == issue
 
 
 def test_a_run_with_mixed_versions_has_the_issues_of_each() -> None:

@@ -20,12 +20,15 @@ class Findings:
         self.counts: Counter[str] = Counter()
         self.skipped = 0
 
-    def add(self, name: str, story: str, operations: Sequence[Operation], **details: Any) -> None:
-        """Note an anomaly; past MOST_TOLD of a name only its number."""
+    def add(self, name: str, story: str, shown_by: Sequence[Operation | Op], **details: Any) -> None:
+        """Note an anomaly that these operations (or single events) show; past MOST_TOLD of a name only its number."""
         self.counts[name] += 1
         if self.counts[name] <= MOST_TOLD:
             ops: list[Op] = []
-            for operation in operations:
-                ops += [operation.invoke] if operation.completion is None else [operation.invoke, operation.completion]
+            for each in shown_by:
+                if isinstance(each, Op):
+                    ops.append(each)
+                else:
+                    ops += [each.invoke] if each.completion is None else [each.invoke, each.completion]
             ops.sort(key=lambda op: op.index)
             self.anomalies.append(Anomaly(name, story, tuple(ops), details=details))

@@ -5,9 +5,20 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import NamedTuple
 
-from splitvote.checkers.kv.requests import KeyState
 from splitvote.harness.archive import Archive, StoreEvent
+from splitvote.harness.recording import Recording
+
+
+class KeyState(NamedTuple):
+    """A key that is there; ``lease`` 0 is none, None one that nobody knows."""
+
+    value: str
+    create: int
+    mod: int
+    version: int
+    lease: int | None = 0
 
 
 class Truth:
@@ -71,3 +82,8 @@ def state_of(event: StoreEvent) -> KeyState | None:
     if event.type == "delete":
         return None
     return KeyState(event.value, event.create_revision, event.mod_revision, event.version, event.lease)
+
+
+def final_revision(recording: Recording) -> int | None:
+    """The newest revision that any member had at the end; None when none was asked or answered."""
+    return None if recording.final is None else recording.final.newest_revision
