@@ -11,6 +11,15 @@ from splitvote.workloads.workload import Workload, WorkloadOptions
 NAMES: Final = (
     "register",
     "kv",
+    "append",
+    "wr",
+    "set",
+    "bank",
+    "counter",
+    "queue",
+    "unique-ids",
+    "long-fork",
+    "causal",
 )
 """Every workload; each is the module of that name, with a function ``workload(options)``."""
 

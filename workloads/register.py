@@ -22,9 +22,10 @@ from typing import Any, Final
 import msgspec
 
 from splitvote.checkers.linearizability import LinearizabilityChecker
-from splitvote.harness.generator import Answer, Context, Generator, clients, concurrent_keys, limit, rate, reserve
+from splitvote.harness.generator import Answer, Context, Generator, clients, rate
 from splitvote.harness.generator.core import fill_in
 from splitvote.harness.op import Op
+from splitvote.workloads.by_key import over_keys
 from splitvote.workloads.workload import Workload, WorkloadOptions
 
 READ_SHARE: Final = 0.40
@@ -66,28 +67,12 @@ def workload(options: WorkloadOptions) -> Workload:
     options.choice("cas_on", ("value", "mod_revision"))
     return Workload(
         name="register",
-        generator=rate(options.rate, _over_keys(options)),
+        generator=rate(options.rate, over_keys(options, lambda _: RegisterOps())),
         final=_read_every_key,
         checkers=(LinearizabilityChecker(model="cas-register"),),
         least_ok=LEAST_OK,
         options=("cas_on",),
     )
-
-
-def _over_keys(options: WorkloadOptions) -> Generator:
-    """Groups of clients, each on a key of its own; threads that make no whole group share one on odd keys."""
-
-    def operations(key: int) -> Generator:
-        return limit(options.ops_per_key, RegisterOps())
-
-    left_over = options.concurrency % options.threads_per_key
-    grouped = options.concurrency - left_over
-    if not left_over:
-        return concurrent_keys(options.threads_per_key, lambda number: number, operations)
-    remainder = concurrent_keys(left_over, lambda number: 2 * number + 1, operations)
-    if not grouped:
-        return remainder
-    return reserve(grouped, concurrent_keys(options.threads_per_key, lambda number: 2 * number, operations), remainder)
 
 
 def _read_every_key(keys: Sequence[Any]) -> Generator | None:
