@@ -20,6 +20,8 @@ NAMES: Final = (
     "unique-ids",
     "long-fork",
     "causal",
+    "lock",
+    "lock-set",
 )
 """Every workload; each is the module of that name, with a function ``workload(options)``."""
 
