@@ -22,6 +22,7 @@ NAMES: Final = (
     "causal",
     "lock",
     "lock-set",
+    "election",
 )
 """Every workload; each is the module of that name, with a function ``workload(options)``."""
 
