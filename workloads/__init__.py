@@ -23,6 +23,7 @@ NAMES: Final = (
     "lock",
     "lock-set",
     "election",
+    "lease",
 )
 """Every workload; each is the module of that name, with a function ``workload(options)``."""
 
