@@ -1,13 +1,20 @@
-"""How many operations of each kind were invoked and how they ended, with latencies (Jepsen's stats checker)."""
+"""The figures of a run: operations by kind and outcome, latencies (Jepsen's stats checker), faults, recovery.
+
+They are what the index of a store shows of a run, which reads results.json and
+no history; definitions of recovery and windows are those of
+``splitvote.harness.availability``.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import Any
 
+from splitvote.harness.availability import recoveries, unavailable_windows
 from splitvote.harness.history import History
 from splitvote.harness.recording import Recording
 from splitvote.harness.result import Budget, Result, Verdict
+from splitvote.harness.spans import fault_spans
 
 
 class StatsChecker:
@@ -16,8 +23,9 @@ class StatsChecker:
     name = "stats"
 
     def check(self, recording: Recording, budget: Budget) -> Result:
-        """Count outcomes and latencies by f."""
-        return Result(self.name, Verdict.VALID, stats=operation_stats(recording.history))
+        """Count outcomes and latencies by f, faults by family, and what the faults cost."""
+        stats = operation_stats(recording.history) | fault_stats(recording)
+        return Result(self.name, Verdict.VALID, stats=stats)
 
 
 def operation_stats(history: History) -> dict[str, Any]:
@@ -38,6 +46,25 @@ def operation_stats(history: History) -> dict[str, Any]:
         "by_f": {f: _row(counts) for f, counts in sorted(outcomes.items())},
         "latency_ms": quantiles_ms(actual_ns),
         "latency_from_intent_ms": quantiles_ms(intended_ns),
+    }
+
+
+def fault_stats(recording: Recording) -> dict[str, Any]:
+    """Faults by family (all, and those proven), quantiles in ms of the time to recover, and windows without success.
+
+    Of the windows those in which the plan itself took the quorum away are left out.
+    """
+    operations, spans = recording.history.operations, fault_spans(recording.faults)
+    families: dict[str, Counter[str]] = {}
+    for span in spans:
+        families.setdefault(span.family, Counter()).update(injected=1, proven=int(span.proven))
+    end_ns = recording.history[-1].time_ns if len(recording.history) else 0
+    windows = [window for window in unavailable_windows(operations, spans, end_ns) if not window.planned]
+    lengths_ms = [(window.end_ns - window.start_ns) / 1e6 for window in windows]
+    return {
+        "faults": {family: dict(counts) for family, counts in sorted(families.items())},
+        "recovery_ms": quantiles_ms([round(found.time_ns) for found in recoveries(operations, spans).values()]),
+        "unavailable": {"windows": len(windows), "longest_ms": round(max(lengths_ms, default=0.0), 3)},
     }
 
 

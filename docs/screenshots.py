@@ -1,8 +1,10 @@
 """Pictures of reports for the documentation, taken in Chromium.
 
-    python docs/screenshots.py RUN IMAGE [--part head|timeline|anomalies|faults] [--scheme light|dark]
+    python docs/screenshots.py RUN IMAGE [--part PART] [--scheme light|dark] [--width N] [--fragment t=1-2]
+    python docs/screenshots.py --all AGREEMENT HEALTHY SLOW STALE_READ LOST_APPEND
 
-RUN is a run's directory with its report.html.  Needs the extra ``dev`` and Debian's chromium.
+The second form makes every picture of docs/images that the pages show; docs/report-cases.md
+has the commands that made the runs.  Needs the extra ``dev`` and Debian's chromium.
 """
 
 from __future__ import annotations
@@ -10,38 +12,90 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 from playwright.sync_api import sync_playwright
 
-SELECTORS = {"head": None, "timeline": "#timeline", "anomalies": "#anomalies", "faults": "#faults"}
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+IMAGES: Final = Path(__file__).parent / "images"
+PARTS: Final = {
+    "head": "",
+    "timeline": "#timeline",
+    "card": ".card",
+    "faults": "#faults",
+    "availability": "#availability",
+}
+FLAGS: Final = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """One picture: of which part of a report, how wide, in which theme, after which link was followed."""
+
+    image: Path
+    part: str = "head"
+    scheme: str = "light"
+    width: int = 1280
+    fragment: str = ""
+
+
+RUNS: Final = ("agreement", "healthy", "slow", "stale_read", "lost_append")
+ALL: Final = {
+    "agreement": (Shot(IMAGES / "report-invalid.png"), Shot(IMAGES / "case-agreement-card.png", "card", "dark")),
+    "healthy": (
+        Shot(IMAGES / "report-valid.png"),
+        Shot(IMAGES / "report-timeline.png", "timeline"),
+    ),
+    "slow": (Shot(IMAGES / "report-availability.png", "availability"),),
+    "stale_read": (Shot(IMAGES / "case-stale-read.png"), Shot(IMAGES / "case-stale-read-card.png", "card")),
+    "lost_append": (Shot(IMAGES / "case-lost-append.png"), Shot(IMAGES / "case-lost-append-card.png", "card")),
+}
+"""The pictures of each run that the documentation speaks of."""
+
+
+def take(browser: Any, run: Path, shot: Shot) -> None:
+    """Open the run's report and take the picture."""
+    page = browser.new_page(viewport={"width": shot.width, "height": 900}, color_scheme=shot.scheme)
+    fragment = f"#{shot.fragment}" if shot.fragment else ""
+    page.goto((run / "report.html").resolve().as_uri() + fragment)
+    page.wait_for_selector("body[data-ready]")
+    page.wait_for_selector("#chart[data-drawn=yes]")
+    page.add_style_tag(content=".bar { position: static; }")  # or it lies over what is taller than the window
+    shot.image.parent.mkdir(parents=True, exist_ok=True)
+    if PARTS[shot.part]:
+        page.locator(PARTS[shot.part]).first.screenshot(path=shot.image)
+    else:
+        page.screenshot(path=shot.image)
+    page.close()
+    print(shot.image)
 
 
 def main() -> int:
-    """Take one picture."""
+    """Do what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("image", type=Path)
-    parser.add_argument("--part", choices=SELECTORS, default="head")
+    parser.add_argument("paths", type=Path, nargs="+", metavar="RUN IMAGE")
+    parser.add_argument("--all", action="store_true", help="All pictures of the documentation, of these five runs.")
+    parser.add_argument("--part", choices=PARTS, default="head")
     parser.add_argument("--scheme", choices=["light", "dark"], default="light")
     parser.add_argument("--width", type=int, default=1280)
+    parser.add_argument("--fragment", default="")
     options = parser.parse_args()
+    if len(options.paths) != (len(RUNS) if options.all else 2):
+        parser.error(f"give {', '.join(RUNS)}" if options.all else "give a run's directory and the image's path")
     chromium = shutil.which("chromium")
     if chromium is None:
         print("no chromium on PATH: install Debian's package chromium", file=sys.stderr)
         return 3
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        page = browser.new_page(viewport={"width": options.width, "height": 820}, color_scheme=options.scheme)
-        page.goto((options.run / "report.html").resolve().as_uri())
-        page.wait_for_function("document.querySelector('canvas') !== null")
-        page.wait_for_load_state("networkidle")
-        selector = SELECTORS[options.part]
-        if selector is None:
-            page.screenshot(path=options.image)
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
+        if options.all:
+            for name, run in zip(RUNS, options.paths, strict=True):
+                for shot in ALL[name]:
+                    take(browser, run, shot)
         else:
-            page.locator(selector).screenshot(path=options.image)
+            run, image = options.paths
+            take(browser, run, Shot(image, options.part, options.scheme, options.width, options.fragment))
         browser.close()
     return 0
 

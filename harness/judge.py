@@ -32,6 +32,7 @@ def checkers_of_run(config: RunConfig) -> list[Checker]:
     from splitvote.checkers.agreement import AgreementChecker
     from splitvote.checkers.liveness import LivenessChecker
     from splitvote.checkers.logs import LogPatternChecker
+    from splitvote.checkers.slo import SloChecker, parse_slo
     from splitvote.checkers.stats import StatsChecker
     from splitvote.checkers.store_history import StoreHistoryChecker
     from splitvote.checkers.unhandled import UnhandledErrorsChecker
@@ -54,6 +55,7 @@ def checkers_of_run(config: RunConfig) -> list[Checker]:
         UnhandledErrorsChecker(),
         VacuityChecker(workload.least_ok, families),
         StatsChecker(),
+        *([SloChecker([parse_slo(slo) for slo in slos])] if (slos := config.options.get("slo")) else []),
     ]
 
 

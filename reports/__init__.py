@@ -4,7 +4,9 @@ Reports know a run's directory and nothing else: no cluster, no workload, no
 checker.  Template rendering and numbers are loaded when a report is made.
 """
 
+from splitvote.reports.junit import write_junit
+from splitvote.reports.markdown import append_summary, markdown_summary
 from splitvote.reports.page import write_report
-from splitvote.reports.summary import markdown_summary, text_summary
+from splitvote.reports.summary import text_summary
 
-__all__ = ["markdown_summary", "text_summary", "write_report"]
+__all__ = ["append_summary", "markdown_summary", "text_summary", "write_junit", "write_report"]

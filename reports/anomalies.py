@@ -4,52 +4,53 @@ Checkers put what they know into ``Anomaly.details`` as JSON; nothing here
 knows a checker by name.  Understood are
 
 - ``prefix_tail``: the last operations of the longest order that explains the
-  history, ``longest_prefix`` how many it has in all, ``cannot_be_placed`` the
-  one that fits nowhere after it, ``candidates`` the others that were open then;
-- mappings of mappings (keys by member), which become rows and columns.
+  history (with the ``state`` each leaves), ``longest_prefix`` how many it has in
+  all, ``cannot_be_placed`` the one that fits nowhere after it, ``candidates`` the
+  others that were open then;
+- ``cycle`` and ``transactions``: dependencies that lead in a circle (``cycles``);
+- ``known_issue``: which known issue of the system it matches.
 
-Whatever else there is, is shown as it is.
+Whatever else there is, is shown as it is (``details``).  Of many anomalies of
+one name the first are shown in full, the next ones in a line each.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from splitvote.harness.op import Op, Operation
 from splitvote.harness.result import Anomaly, Result, Verdict
+from splitvote.harness.spans import FaultSpan, active_during, last_before
+from splitvote.reports.cycles import CycleDrawing, cycle_of
+from splitvote.reports.details import Shown, sorted_details
 from splitvote.reports.diagram import Diagram, space_time
 from splitvote.reports.nodelogs import LogLine, LogSearch
-from splitvote.reports.spans import FaultSpan, active_during, last_before
-from splitvote.reports.wording import plain, shown
+from splitvote.reports.wording import key_name, plain
 
-MOST_CARDS: Final = 25
+MOST_CARDS: Final = 120
+FULL_PER_KIND: Final = 2
+"""Anomalies of one name that are shown in full; the next ones have a line each."""
+
+BRIEF_PER_KIND: Final = 20
 _ROWS_SHOWN: Final = 60
 _RELATED_SHOWN: Final = 12
-_SHORT_CHARACTERS: Final = 100
-_DRAWN: Final = frozenset({"prefix_tail", "candidates", "cannot_be_placed", "core"})
 
+_CYCLE_DETAILS: Final = frozenset({"cycle", "transactions"})
 _GRAVITY: Final = (
-    ("member agreement", 0),
-    ("nonlinearizable", 1),
-    ("lost", 1),
+    ("store history: disagreement", 0),
+    ("member agreement", 1),
+    ("kv: lost", 2),
+    ("set: lost", 2),
+    ("nonlinearizable", 2),
+    ("lost", 2),
     ("liveness", 7),
-    ("log: corruption", 2),
+    ("log: corruption", 3),
     ("log", 8),
 )
-_ORDINARY_GRAVITY: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """One of the details as rows and columns; cells are text."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[str, ...]], ...]
-    odd: frozenset[tuple[int, int]] = frozenset()
-    """Cells (row, column) that differ from what most columns of their row say."""
+_ORDINARY_GRAVITY: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +75,16 @@ class Card:
     faults: tuple[FaultSpan, ...]
     fault_before: FaultSpan | None
     log_lines: tuple[LogLine, ...]
-    tables: tuple[Table, ...]
-    facts: tuple[tuple[str, Any], ...]
-    lines: tuple[tuple[str, tuple[str, ...]], ...]
+    details: Shown
+    cycle: CycleDrawing | None
+    known_issue: str | None
+    is_expected: bool
+    is_brief: bool
+
+    @property
+    def key_name(self) -> str | None:
+        """The key's name in the timeline's filter."""
+        return key_name(self.key)
 
 
 class Cards:
@@ -95,11 +103,17 @@ class Cards:
     def make(self, results: Iterable[Result]) -> tuple[list[Card], int]:
         """The cards, and how many further anomalies have none."""
         found = [(result, anomaly) for result in results for anomaly in result.anomalies]
-        found.sort(key=lambda pair: (pair[0].verdict is not Verdict.INVALID, gravity(pair[1])))
-        cards = [self._card(place + 1, result, anomaly) for place, (result, anomaly) in enumerate(found[:MOST_CARDS])]
+        found.sort(key=lambda pair: _rank(*pair))
+        seen: Counter[str] = Counter()
+        chosen: list[tuple[Result, Anomaly, bool]] = []
+        for result, anomaly in found:
+            seen[anomaly.name] += 1
+            if seen[anomaly.name] <= FULL_PER_KIND + BRIEF_PER_KIND and len(chosen) < MOST_CARDS:
+                chosen.append((result, anomaly, seen[anomaly.name] > FULL_PER_KIND))
+        cards = [self._card(number, *chosen_one) for number, chosen_one in enumerate(chosen, 1)]
         return cards, len(found) - len(cards)
 
-    def _card(self, number: int, result: Result, anomaly: Anomaly) -> Card:
+    def _card(self, number: int, result: Result, anomaly: Anomaly, is_brief: bool) -> Card:
         operations = self._operations_of(anomaly.ops)
         order = self._order(anomaly.details)
         culprits = frozenset(self._invokes(anomaly.details.get("cannot_be_placed")))
@@ -108,7 +122,9 @@ class Cards:
             operations = self._writers_of(anomaly.details)
         window = _window(operations)
         faults = active_during(self._spans, *window) if window else []
-        tables, facts, lines = _sorted_details(anomaly.details)
+        states = self._states(anomaly.details)
+        cycle = None if is_brief else cycle_of(anomaly.details, self._by_index.get)
+        issue = anomaly.details.get("known_issue")
         return Card(
             number=number,
             checker=result.checker,
@@ -119,18 +135,20 @@ class Cards:
             operations=tuple(operations[:_ROWS_SHOWN]),
             operations_left_out=max(0, len(operations) - _ROWS_SHOWN),
             related=related,
-            diagram=space_time(operations, order=order, culprits=culprits),
-            before=self._before(operations, anomaly.details, order, culprits),
+            diagram=None if is_brief else space_time(operations, order=order, culprits=culprits, states=states),
+            before=None if is_brief else self._before(operations, anomaly.details, order, culprits, states),
             culprits=culprits,
             order=order,
             start_ns=window[0] if window else None,
             end_ns=window[1] if window else None,
             faults=tuple(faults),
             fault_before=last_before(self._spans, window[0]) if window and not faults else None,
-            log_lines=tuple(self._logs.around(*window)) if window else (),
-            tables=tables,
-            facts=facts,
-            lines=lines,
+            log_lines=tuple(self._logs.around(*window)) if window and not is_brief else (),
+            details=sorted_details(anomaly.details, drawn=_CYCLE_DETAILS if cycle else frozenset()),
+            cycle=cycle,
+            known_issue=issue if isinstance(issue, str) else None,
+            is_expected=result.expected == "unsafe",
+            is_brief=is_brief,
         )
 
     def _operations_of(self, records: Iterable[Op]) -> list[Operation]:
@@ -157,8 +175,24 @@ class Cards:
         first = length - len(tail) + 1 if isinstance(length, int) else 1
         return {invoke: first + place for place, invoke in enumerate(tail)}
 
+    def _states(self, details: Mapping[str, Any]) -> dict[int, str]:
+        """What state each operation of the longest order leaves, by invoke, where the checker says so."""
+        tail = details.get("prefix_tail")
+        lines = [line for line in tail if isinstance(line, dict)] if isinstance(tail, (list, tuple)) else []
+        return {
+            invoke: plain(line["state"], 80)
+            for line in lines
+            if isinstance(line.get("state"), str)
+            for invoke in self._invokes(line)
+        }
+
     def _before(
-        self, shown: Sequence[Operation], details: Mapping[str, Any], order: Mapping[int, int], culprits: Iterable[int]
+        self,
+        shown: Sequence[Operation],
+        details: Mapping[str, Any],
+        order: Mapping[int, int],
+        culprits: Iterable[int],
+        states: Mapping[int, str],
     ) -> Diagram | None:
         """The end of the longest order with whatever was open then, where that is more than is drawn already."""
         invokes = {*order, *culprits, *self._invokes(details.get("candidates"))}
@@ -167,7 +201,9 @@ class Cards:
         drawn = [self._by_index[invoke] for invoke in sorted(invokes)]
         begun = min(order)
         old = {op.invoke.index for op in drawn if op.invoke.index < begun and op.type == "info"}
-        return space_time(drawn, order=order, culprits=frozenset(culprits), since_before=old - set(culprits))
+        return space_time(
+            drawn, order=order, culprits=frozenset(culprits), since_before=old - set(culprits), states=states
+        )
 
     def _writers_of(self, details: Mapping[str, Any]) -> list[Operation]:
         """The ok operations at the mod_revisions that members' states name, for anomalies that carry no operations."""
@@ -184,6 +220,12 @@ class Cards:
         ][:_RELATED_SHOWN]
 
 
+def _rank(result: Result, anomaly: Anomaly) -> tuple[bool, bool, int, bool]:
+    """The worst first: what is a violation, and nobody expected, by gravity, what matches no known issue first."""
+    is_known = isinstance(anomaly.details.get("known_issue"), str)
+    return result.verdict is not Verdict.INVALID, result.expected == "unsafe", gravity(anomaly), is_known
+
+
 def gravity(anomaly: Anomaly) -> int:
     """How grave: lost agreement and consistency first, liveness and logs last."""
     return next((rank for prefix, rank in _GRAVITY if anomaly.name.startswith(prefix)), _ORDINARY_GRAVITY)
@@ -191,6 +233,7 @@ def gravity(anomaly: Anomaly) -> int:
 
 _TITLES: Final = {
     "nonlinearizable": "Not linearizable",
+    "store history: disagreement": "Members tell different histories",
     "member agreement: keys": "Members hold different values",
     "member agreement: revision": "Members are at different revisions",
     "member agreement: hash": "Members' stores differ",
@@ -202,9 +245,25 @@ _TITLES: Final = {
 }
 
 
+_PHENOMENA: Final = {
+    "G0": "Dirty write",
+    "G1a": "Aborted read",
+    "G1b": "Intermediate read",
+    "G1c": "Circular information flow",
+    "G-single": "Read skew",
+    "G-nonadjacent": "Skew around a circle",
+    "G2-item": "Write skew",
+}
+"""Adya's names in plain words."""
+
+
 def title_of(name: str) -> str:
-    """An anomaly's name as a title; unknown names with a capital."""
-    return _TITLES.get(name, name[:1].upper() + name[1:])
+    """An anomaly's name as a title; of an unknown one what follows the checker's: ``kv: lost write``, Lost write."""
+    kind = name.removesuffix("-process").removesuffix("-realtime")
+    if kind in _PHENOMENA:
+        return f"{_PHENOMENA[kind]} ({name})"
+    what = name.partition(": ")[2] or name
+    return _TITLES.get(name, what[:1].upper() + what[1:])
 
 
 def _mod_revisions(keys: Any) -> Iterable[int]:
@@ -224,54 +283,20 @@ def _window(operations: Sequence[Operation]) -> tuple[int, int] | None:
     return min(operation.invoke.time_ns for operation in operations), max(ends)
 
 
-_Sorted = tuple[tuple[Table, ...], tuple[tuple[str, Any], ...], tuple[tuple[str, tuple[str, ...]], ...]]
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """The cards of one name: those in full, and those in a line each."""
+
+    full: tuple[Card, ...]
+    brief: tuple[Card, ...]
 
 
-def _sorted_details(details: Mapping[str, Any]) -> _Sorted:
-    """The details as tables, single facts and blocks of text lines; what the diagrams show is left out."""
-    tables, facts, lines = [], [], []
-    for name, value in details.items():
-        title = name.replace("_", " ")
-        if name in _DRAWN or value in ({}, [], (), None) or (name == "possible_states" and len(value) == 1):
-            continue
-        if isinstance(value, dict):
-            tables.append(_table(title, value))
-        elif isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
-            if sum(map(len, value)) <= _SHORT_CHARACTERS:
-                facts.append((title, ", ".join(value)))
-                continue
-            lines.append((title, tuple(plain(item, 600) for item in value[:20])))
-        else:
-            facts.append((title, value))
-    return tuple(tables), tuple(facts), tuple(lines)
-
-
-def _table(title: str, value: Mapping[str, Any]) -> Table:
-    """A mapping of mappings as a grid; a flat one as a single row of cells."""
-    columns: tuple[str, ...]
-    if all(isinstance(inner, dict) for inner in value.values()):
-        columns = tuple(sorted({name for inner in value.values() for name in inner}))
-        found = [(name, [inner.get(column) for column in columns]) for name, inner in value.items()]
-    else:
-        columns, found = tuple(value), [("", list(value.values()))]
-    rows = tuple((name, tuple(map(_cell, cells))) for name, cells in found[:_ROWS_SHOWN])
-    return Table(title, columns, rows, _odd_cells(rows))
-
-
-def _cell(value: Any) -> str:
-    """A cell in words; a key's state on a member is ``[value, mod_revision, version, create_revision]``."""
-    if value is None:
-        return "absent"
-    if isinstance(value, list) and len(value) == 4 and all(type(part) is int for part in value[1:]):
-        state, mod, version, create = value
-        return f"{shown(state, 60)} (mod {mod}, version {version}, create {create})"
-    return plain(value, 120) if isinstance(value, str) else shown(value, 120)
-
-
-def _odd_cells(rows: Sequence[tuple[str, tuple[str, ...]]]) -> frozenset[tuple[int, int]]:
-    odd = set()
-    for place, (_, cells) in enumerate(rows):
-        most = max(cells, key=cells.count, default="")
-        if cells.count(most) > 1:
-            odd |= {(place, column) for column, text in enumerate(cells) if text != most}
-    return frozenset(odd)
+def by_kind(cards: Iterable[Card]) -> list[Kind]:
+    """Cards by name, in the order in which the names come first."""
+    names: dict[str, list[Card]] = {}
+    for card in cards:
+        names.setdefault(card.name, []).append(card)
+    return [
+        Kind(tuple(card for card in found if not card.is_brief), tuple(card for card in found if card.is_brief))
+        for found in names.values()
+    ]

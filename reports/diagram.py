@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from splitvote.harness.op import Operation
-from splitvote.reports.wording import answered, called
+from splitvote.reports.wording import answered, called, plain
 
 MOST_OPERATIONS: Final = 32
 LANE_HEIGHT: Final = 38
 BAR_HEIGHT: Final = 24
-LEFT: Final = 92
+LEFT: Final = 124
 _TOP: Final = 10
 _AXIS_HEIGHT: Final = 26
 _CHARACTER: Final = 6.7
@@ -42,6 +42,8 @@ class Bar:
     title: str
     role: str
     order: int | None
+    facts: tuple[tuple[str, str], ...] = ()
+    """What is said of it where the pointer rests on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +80,15 @@ def space_time(
     order: Mapping[int, int] | None = None,
     culprits: Collection[int] = (),
     since_before: Collection[int] = (),
+    states: Mapping[int, str] | None = None,
 ) -> Diagram | None:
     """Lay out at most MOST_OPERATIONS operations; None where there is nothing to lay out.
 
     ``order`` gives places in a linearization by the invoke's index, and
     ``culprits`` the invokes that could not be placed.  Those in ``since_before``
     never ended and began before all others: they are put at the left edge,
-    labelled with their time, so that the rest has the room.
+    labelled with their time, so that the rest has the room.  ``states`` says, by the
+    invoke's index, what state an operation leaves in the order.
     """
     drawn = sorted(operations, key=lambda operation: operation.invoke.index)[-MOST_OPERATIONS:]
     if not drawn:
@@ -97,16 +101,17 @@ def space_time(
     for index in labels.keys() & set(since_before) if len(timed) < len(drawn) else ():
         x_of[index, 0], x_of[index, 1] = LEFT + 4.0, LEFT + 4.0 + widths[index]
     processes = list(dict.fromkeys(operation.process for operation in drawn))
-    lanes = tuple(Lane(_TOP + row * LANE_HEIGHT, f"process {process}") for row, process in enumerate(processes))
+    lanes = tuple(Lane(_TOP + row * LANE_HEIGHT, _who(process, drawn)) for row, process in enumerate(processes))
     right = max(x_of.values()) + 24
     bars = tuple(
         _bar(operation, labels[operation.invoke.index], lanes[processes.index(operation.process)].y, x_of, right)
         for operation in drawn
     )
     marked = tuple(_with_role(bar, places, culprits) for bar in bars)
+    told = _told(marked, drawn, states or {})
     axis_y = _TOP + len(lanes) * LANE_HEIGHT + 2
     ticks = _ticks(timed, x_of)
-    return Diagram(right + 16, axis_y + _AXIS_HEIGHT, axis_y, lanes, marked, ticks)
+    return Diagram(right + 16, axis_y + _AXIS_HEIGHT, axis_y, lanes, told, ticks)
 
 
 def _label(operation: Operation, place: int | None, since_before: Collection[int]) -> str:
@@ -158,6 +163,47 @@ def _bar(operation: Operation, label: str, y: float, x_of: Mapping[_End, float],
 def _with_role(bar: Bar, places: Mapping[int, int], culprits: Collection[int]) -> Bar:
     role = "culprit" if bar.index in culprits else "placed" if bar.index in places else "context"
     return replace(bar, role=role, order=places.get(bar.index))
+
+
+def _told(bars: Sequence[Bar], operations: Sequence[Operation], states: Mapping[int, str]) -> tuple[Bar, ...]:
+    """Each bar with what is said of it: who, when, and the state before and after it in the order."""
+    by_order = {bar.order: states[bar.index] for bar in bars if bar.order is not None and bar.index in states}
+    last = by_order[max(by_order)] if by_order else None
+    told = []
+    for bar, operation in zip(bars, operations, strict=True):
+        facts = [
+            ("process", f"{operation.process}{_at_node(operation)}"),
+            ("invoked", _moment(operation.invoke.time_ns)),
+        ]
+        if operation.completion is not None:
+            facts.append(("answered", _moment(operation.completion.time_ns)))
+        if bar.order is not None:
+            facts.append(("place in the order", f"{bar.order:,}"))
+        if bar.order is not None and bar.index in states:
+            facts += [("state before it", by_order[bar.order - 1])] if bar.order - 1 in by_order else []
+            facts.append(("state after it", states[bar.index]))
+        elif bar.role == "culprit" and last is not None:
+            facts.append(("state it would find", f"{last}, and so it fits nowhere"))
+        if operation.type == "info":
+            facts.append(("outcome", "unknown: it may have happened then, later, or never"))
+        told.append(replace(bar, facts=tuple(facts)))
+    return tuple(told)
+
+
+def _who(process: int, operations: Sequence[Operation]) -> str:
+    """A process, and its node where all its operations are at one."""
+    nodes = {_at_node(operation) for operation in operations if operation.process == process}
+    return f"process {process}{nodes.pop() if len(nodes) == 1 else ''}"
+
+
+def _at_node(operation: Operation) -> str:
+    node = operation.completion.node if operation.completion is not None else None
+    node = node or operation.invoke.node
+    return f" at {plain(node, 40)}" if node else ""
+
+
+def _moment(time_ns: int) -> str:
+    return f"{time_ns / 1e9:.6f} s"
 
 
 def _ticks(operations: Sequence[Operation], x_of: Mapping[_End, float]) -> tuple[Tick, ...]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from splitvote.harness.op import Op, Operation
-from splitvote.reports.wording import shown
+from splitvote.reports.wording import key_name
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -34,7 +34,10 @@ NONE: Final = 0xFFFFFFFF
 """In a u32 column: no value (an open operation's duration, a missing key)."""
 
 _PLAIN_BYTES: Final = 2_048
-_LEVEL: Final = 6  # 9 takes three times as long to save 2 %
+DEFAULT_LEVEL: Final = 6  # 9 takes three times as long to save 2 %
+QUICK_LEVEL: Final = 1
+"""For huge runs, where the time to pack them matters more than a few megabytes."""
+
 _TEXT_KEPT: Final = 512
 _ITEMS_KEPT: Final = 64
 _DEPTH_KEPT: Final = 8
@@ -55,11 +58,11 @@ def embed_json(id: str, value: Any) -> Embedded:
     return embed_bytes(id, msgspec.json.encode(value, enc_hook=repr), kind="json")
 
 
-def embed_bytes(id: str, content: bytes, *, kind: str) -> Embedded:
+def embed_bytes(id: str, content: bytes, *, kind: str, level: int = DEFAULT_LEVEL) -> Embedded:
     """Bytes as the content of a script element: JSON stays readable where small, all else is packed."""
     if kind == "json" and len(content) <= _PLAIN_BYTES:
         return Embedded(id, "json", _inert(content.decode()))
-    return Embedded(id, f"{kind}+deflate", base64.b64encode(zlib.compress(content, _LEVEL)).decode())
+    return Embedded(id, f"{kind}+deflate", base64.b64encode(zlib.compress(content, level)).decode())
 
 
 def _inert(json: str) -> str:
@@ -81,30 +84,35 @@ class Names:
 def operation_columns(operations: Sequence[Operation], *, threads: int) -> tuple[bytes, dict[str, Any]]:
     """Columns for drawing every operation, and what the browser needs to read them (names, places, lanes).
 
-    ``gap_us`` are the differences of the invocations' times, ``length_us`` the
-    operations' lengths (NONE while open), ``late_us`` how long they had waited for
-    a free client, ``lane`` the row of the timeline.
+    ``gap_us`` and ``invoke_gap`` are the differences of the invocations' times and
+    indexes (small numbers pack well), ``length_us`` the operations' lengths (NONE
+    while open), ``complete_after`` by how much the completion's index is larger
+    than the invocation's, ``late_us`` how long they had waited for a free client,
+    ``lane`` the row of the timeline.
     """
     import numpy as np
 
-    fs, keys, nodes = Names({}), Names({}), Names({})
+    fs, keys, nodes, workloads = Names({}), Names({}), Names({}), Names({})
+    invokes = np.array([operation.invoke.index for operation in operations], np.int64).clip(0, NONE)
     starts = np.array([operation.invoke.time_ns // 1000 for operation in operations], np.int64)
     lanes, lane_names = lanes_of(operations, threads=threads)
     arrays: dict[str, npt.NDArray[Any]] = {
         "gap_us": np.diff(starts, prepend=0).clip(0, NONE).astype("<u4"),
         "length_us": np.array([_length_us(operation) for operation in operations], "<u4"),
         "late_us": np.array([_late_us(operation) for operation in operations], "<u4"),
-        "invoke": np.array([operation.invoke.index for operation in operations], np.int64).clip(0, NONE).astype("<u4"),
-        "complete": np.array([_completion_index(operation) for operation in operations], "<u4"),
+        "invoke_gap": np.diff(invokes, prepend=0).clip(0, NONE).astype("<u4"),
+        "complete_after": np.array([_completed_after(operation) for operation in operations], "<u4"),
         "process": np.array([operation.process for operation in operations], np.int64).clip(0, NONE).astype("<u4"),
-        "key": np.array([keys.code(_key_name(operation.key)) for operation in operations], "<u4"),
+        "key": np.array([keys.code(key_name(operation.key)) for operation in operations], "<u4"),
         "lane": np.array(lanes, "<u2"),
         "f": np.array([fs.code(operation.f) & 0xFFFF for operation in operations], "<u2"),
         "node": np.array([nodes.code(_node(operation)) & 0xFFFF for operation in operations], "<u2"),
+        "workload": np.array([workloads.code(operation.invoke.workload) & 0xFF for operation in operations], "<u1"),
         "outcome": np.array([OUTCOMES.get(operation.type, 3) for operation in operations], "<u1"),
     }
     content, places = _pack(arrays)
     names = {"f": list(fs.codes), "key": list(keys.codes), "node": list(nodes.codes), "lane": lane_names}
+    names["workload"] = list(workloads.codes)
     return content, {"count": len(operations), "places": places, "names": names}
 
 
@@ -132,12 +140,9 @@ def _late_us(operation: Operation) -> int:
     return min(max(late, 0), NONE - 1)
 
 
-def _completion_index(operation: Operation) -> int:
-    return NONE if operation.completion is None else max(operation.completion.index, 0)
-
-
-def _key_name(key: Any) -> str | None:
-    return None if key is None else key[:200] if isinstance(key, str) else shown(key)
+def _completed_after(operation: Operation) -> int:
+    """0 where it never completed, or where the completion stands for itself."""
+    return 0 if operation.completion is None else max(operation.completion.index - operation.invoke.index, 0)
 
 
 def _node(operation: Operation) -> str | None:

@@ -9,10 +9,10 @@ from typing import Final
 
 from splitvote.harness.op import Operation
 from splitvote.harness.result import Result, Verdict
+from splitvote.harness.spans import FaultSpan
 from splitvote.reports.anomalies import Card
-from splitvote.reports.spans import FaultSpan
 from splitvote.reports.stored import StoredRun
-from splitvote.reports.wording import count, duration, listed, plain, seconds, sentence, times
+from splitvote.reports.wording import abridged, count, duration, listed, plain, seconds, sentence, times
 
 _ADVICE: Final = {
     "vacuity": "Run it longer (--time), or at a rate the cluster can serve (--rate), until what is missing happens.",
@@ -21,6 +21,7 @@ _ADVICE: Final = {
     "errors": "Add a row for these errors to the system's error table, or report them.",
     "linearizability": "Give the checker more time (--timeout-s), or use more keys so that each has fewer operations.",
 }
+_MOST_NAMED: Final = 6
 _GENERAL_ADVICE: Final = "Run it again with the command below; its reason stands beside the checker below."
 
 
@@ -55,7 +56,9 @@ def headline(
         case Verdict.SLO_MISSED:
             missed = [result.reason for result in results.results if result.verdict is Verdict.SLO_MISSED]
             sentences = (*(plain(reason) for reason in missed if reason), _proven(run, operations, spans))
-            return Headline("slo", "SLO MISSED", "Consistent, but slower than agreed", sentences, _warnings(run))
+            return Headline(
+                "slo", "SLO MISSED", "Consistent, but a service level was missed", sentences, _warnings(run)
+            )
         case Verdict.VALID:
             passed = [result.checker for result in results.results if result.verdict is Verdict.VALID]
             sentences = (_proven(run, operations, spans), f"{listed(passed)} found nothing wrong." if passed else "")
@@ -69,6 +72,9 @@ def _warnings(run: StoredRun) -> tuple[str, ...]:
     found = []
     if results.failure is not None:
         found.append(f"The harness or its surroundings failed, and the run ended early: {plain(results.failure)}")
+    if results.expected == "unsafe":
+        shown = "" if results.verdict is Verdict.INVALID else " This run did not show it."
+        found.append(f"Expected: unsafe. The workload shows what the system does not promise.{shown}")
     if results.interrupted:
         found.append("The run was interrupted; what was recorded until then is judged.")
     return tuple(found)
@@ -82,7 +88,9 @@ def _invalid(
         title = f"{reasons[0].checker} found a violation" if reasons else "A violation was found"
         return title, tuple(plain(result.reason or "") for result in reasons)
     worst = cards[0]
-    sentences = [sentence(plain(worst.story, 700)), when_and_under(worst, spans)]
+    sentences = [sentence(plain(abridged(worst.story), 700)), *which(worst), when_and_under(worst, spans)]
+    if worst.known_issue is not None:
+        sentences.append(f"It matches a known issue of etcd, {sentence(plain(worst.known_issue, 300))}")
     by_title = Counter(card.title for card in cards[1:])
     if by_title:
         others = listed([title if often == 1 else f"{title} ({often})" for title, often in by_title.items()])
@@ -90,12 +98,30 @@ def _invalid(
     return worst.title, tuple(sentences)
 
 
+def which(card: Card) -> list[str]:
+    """The operation that fits nowhere, else the few that show the anomaly, each with the member that it asked."""
+    if card.related or not card.operations:
+        return []
+    culprits = [operation for operation in card.operations if operation.invoke.index in card.culprits]
+    if culprits:
+        return [f"What fits nowhere is {listed(list(map(_named, culprits)))}."]
+    if len(card.operations) + card.operations_left_out > _MOST_NAMED:
+        return []
+    return [f"It is shown by {listed(list(map(_named, card.operations)))}."]
+
+
+def _named(operation: Operation) -> str:
+    node = operation.completion.node if operation.completion is not None else None
+    node = node or operation.invoke.node
+    return f"op {operation.invoke.index}{f' at {plain(node, 40)}' if node else ''}"
+
+
 def when_and_under(card: Card, spans: Sequence[FaultSpan]) -> str:
     """When an anomaly happened, and which fault was active then."""
     if card.start_ns is None or card.end_ns is None:
         healed = f"after {count(len(spans), 'fault')} had been healed" if spans else "no fault was injected"
         return f"Found at the end of the run, {healed}."
-    lead = "Written" if card.related else "Happened"
+    lead = "The values in question were written" if card.related else "Happened"
     when = f"{lead} between {seconds(card.start_ns)} and {seconds(card.end_ns)}"
     if card.faults:
         named = listed([f"{span.title} (fault {span.id})" for span in card.faults[:3]])

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from splitvote.harness.availability import covered_ns, recoveries, shares, unavailable_windows
 from splitvote.harness.errors import EnvironmentFailure
 from splitvote.harness.result import Verdict
+from splitvote.harness.spans import fault_spans
 from splitvote.reports import wording
-from splitvote.reports.anomalies import Cards
-from splitvote.reports.availability import covered_ns, recoveries, shares, unavailable_windows
+from splitvote.reports.anomalies import Cards, by_kind
 from splitvote.reports.embedding import Embedded
 from splitvote.reports.headline import headline, when_and_under
 from splitvote.reports.nodelogs import LogSearch, tails
-from splitvote.reports.spans import fault_spans
 from splitvote.reports.stored import StoredRun, pair_leniently, read_run
 from splitvote.reports.tables import (
     error_rows,
@@ -31,8 +31,10 @@ from splitvote.reports.tables import (
     harness_notes,
     kind_rows,
     raw_files,
+    recovery_bars,
     repeat_command,
     run_facts,
+    slo_rows,
 )
 from splitvote.reports.timeline import embedded_run
 
@@ -45,15 +47,24 @@ _FIRST_SCRIPTS: Final = ("theme.js",)
 _SCRIPTS: Final = (
     "data.js",
     "scale.js",
+    "density.js",
     "filters.js",
     "raster.js",
+    "rows.js",
     "panels.js",
     "latency.js",
     "lanes.js",
     "members.js",
+    "views.js",
+    "keyvalues.js",
     "tooltip.js",
+    "overview.js",
     "timeline.js",
     "inspector.js",
+    "search.js",
+    "keys.js",
+    "diagrams.js",
+    "links.js",
     "main.js",
 )
 
@@ -135,19 +146,24 @@ def report_context(run: StoredRun) -> dict[str, Any]:
     results = run.results.results if run.results is not None else ()
     cards, cards_left_out = Cards(operations, spans, LogSearch(run)).make(results)
     end_ns = run.end_ns
+    windows = unavailable_windows(operations, spans, end_ns)
+    recovered = recoveries(operations, spans)
     return {
         "run": run,
         "headline": headline(run, operations, spans, cards),
         "known_defects": run.config.known_defects if run.config is not None else (),
-        "facts": run_facts(run),
+        "facts": run_facts(run, spans),
         "command": repeat_command(run),
         "files": raw_files(run.directory),
         "kinds": kind_rows(operations),
         "cards": cards,
+        "kinds_of_cards": by_kind(cards),
         "cards_left_out": cards_left_out,
         "spans": spans,
-        "recoveries": recoveries(operations, spans),
-        "windows": unavailable_windows(operations, spans, end_ns),
+        "recoveries": recovered,
+        "recovery_bars": recovery_bars(spans, recovered),
+        "slos": slo_rows(results),
+        "windows": windows,
         "shares": shares(operations, spans, end_ns),
         "faulted_ns": covered_ns(spans, end_ns),
         "end_ns": end_ns,
@@ -156,7 +172,7 @@ def report_context(run: StoredRun) -> dict[str, Any]:
         "tails": tails(run),
         "notes": harness_notes(run),
         "figures": harness_figures(run),
-        "embedded": embedded_run(run, operations, spans, cards),
+        "embedded": embedded_run(run, operations, spans, cards, windows),
     }
 
 
@@ -194,6 +210,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     names = (
+        "abridged",
         "figure",
         "sentence",
         "shown",

@@ -111,6 +111,13 @@ class _Reader:
         if not path.exists():
             self._missing(path)
             return ()
+        try:
+            return tuple(msgspec.json.Decoder(kind).decode_lines(path.read_bytes()))
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            return self._lines_one_by_one(path, kind)
+
+    def _lines_one_by_one(self, path: Path, kind: type[T]) -> tuple[T, ...]:
+        """As many records as there are before whatever cannot be read, which is noted."""
         records: list[T] = []
         decode = msgspec.json.Decoder(kind).decode
         line = b""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import quantiles
 from typing import Any, Final
 
+from splitvote.harness.availability import Recovery
 from splitvote.harness.op import Operation
 from splitvote.harness.recording import RunConfig
+from splitvote.harness.result import Result
+from splitvote.harness.spans import FaultSpan
 from splitvote.reports.stored import StoredRun
-from splitvote.reports.wording import count, duration, listed, shown
+from splitvote.reports.wording import count, duration, listed, shown, times
 
 LAG_NOTED_MS: Final = 100.0
 """Above this the event loop's own lag is worth a note: it delays clients and faults visibly."""
@@ -23,6 +25,7 @@ _RAW_FILES: Final = (
     ("history.jsonl", "every operation"),
     ("faults.jsonl", "the journal of faults"),
     ("cluster.jsonl", "what members said of themselves"),
+    ("archive.jsonl", "the store's history as every member told it"),
     ("final.json", "the members' final state"),
     ("results.json", "the checkers' results"),
     ("logs", "the nodes' logs"),
@@ -55,15 +58,16 @@ def kind_rows(operations: Sequence[Operation]) -> list[KindRow]:
 
 
 def _kind_row(f: str, operations: Sequence[Operation]) -> KindRow:
+    import numpy as np
+
     latencies = [
         op.completion.time_ns - op.invoke.time_ns for op in operations if op.completion is not None and op.type == "ok"
     ]
     outcomes: Counter[str] = Counter(operation.type for operation in operations)
-    if len(latencies) < 2:
-        middle = latencies[0] if latencies else None
-        return KindRow(f, outcomes, middle, middle)
-    cuts = quantiles(latencies, n=100, method="inclusive")
-    return KindRow(f, outcomes, cuts[49], cuts[98])
+    if not latencies:
+        return KindRow(f, outcomes, None, None)
+    p50_ns, p99_ns = np.percentile(latencies, [50, 99]).tolist()
+    return KindRow(f, outcomes, p50_ns, p99_ns)
 
 
 @dataclass(slots=True)
@@ -100,29 +104,45 @@ def error_rows(operations: Sequence[Operation]) -> list[ErrorRow]:
     return sorted(rows.values(), key=lambda row: (-row.total, row.name))
 
 
-def run_facts(run: StoredRun) -> list[tuple[str, str]]:
+def run_facts(run: StoredRun, spans: Sequence[FaultSpan]) -> list[tuple[str, str]]:
     """What was run, as labels and words."""
     config = run.config
     if config is None:
         return [("length", duration(run.end_ns)), ("nodes", ", ".join(run.nodes) or "unknown")]
+    workloads = config.workload.split("+")
     facts = [
-        ("workload", config.workload),
+        ("workload" if len(workloads) == 1 else "workloads", listed(workloads)),
         ("cluster", f"{config.cluster}, {count(len(config.nodes), 'node')} ({', '.join(config.nodes)})"),
         ("versions", _versions(config)),
         ("faults asked for", ", ".join(config.faults) or "none"),
+        ("faults", faults_in_words(spans) or "none"),
         ("seed", str(config.seed)),
         ("started", config.started_at),
         ("length", f"{duration(run.end_ns)} recorded, {config.time_s:g} s of operations asked for"),
         ("load", f"{config.rate:g} ops/s asked for, {count(config.concurrency, 'client thread')}"),
         ("splitvote", config.splitvote_version),
     ]
-    said = {"nodes", "faults"}
-    options = {name: value for name, value in sorted(config.options.items()) if name not in said}
+    said = {"nodes", "faults", "slo"}
     return facts + [
-        (name.replace("_", " "), value if isinstance(value, str) else shown(value, 400))
-        for name, value in options.items()
-        if value not in ([], {}, None, "")
+        (name.replace("_", " "), _option(value))
+        for name, value in sorted(config.options.items())
+        if name not in said and value not in ([], {}, None, "", False)
     ]
+
+
+def _option(value: Any) -> str:
+    if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+        return ", ".join(value)
+    return value if isinstance(value, str) else shown(value, 400)
+
+
+def faults_in_words(spans: Sequence[FaultSpan]) -> str | None:
+    """How many faults of each family, and how many were proven; None where there was none."""
+    if not spans:
+        return None
+    families = Counter(span.family for span in spans)
+    proven, ended = sum(span.proven for span in spans), sum(span.heal_proven for span in spans)
+    return f"{times(families)}; {proven} of {len(spans)} proven to take effect, {ended} proven to have ended"
 
 
 def _versions(config: RunConfig) -> str:
@@ -146,6 +166,56 @@ def repeat_command(run: StoredRun) -> str | None:
         command += ["--faults", ",".join(config.faults)]
     command += ["--time", f"{config.time_s:g}", "--rate", f"{config.rate:g}"]
     return shlex.join([*command, "--concurrency", str(config.concurrency), "--seed", str(config.seed)])
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryBar:
+    """How long one fault's system took to serve again, and that as percents of the longest."""
+
+    span: FaultSpan
+    time_ns: float
+    percent: float
+
+
+def recovery_bars(spans: Sequence[FaultSpan], recovered: Mapping[int, Recovery]) -> list[RecoveryBar]:
+    """A bar a fault that ended, in the order in which they began."""
+    longest_ns = max((found.time_ns for found in recovered.values()), default=0.0) or 1.0
+    return [
+        RecoveryBar(span, recovered[span.id].time_ns, 100 * recovered[span.id].time_ns / longest_ns)
+        for span in spans
+        if span.id in recovered
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class SloRow:
+    """One service level that was asked for, as the slo checker judged it."""
+
+    text: str
+    met: bool
+    measured: str
+    where: str
+    time_ns: int | None
+
+
+def slo_rows(results: Iterable[Result]) -> list[SloRow]:
+    """The service levels of the run, the missed ones first; lines of another shape are left out."""
+    rows = []
+    for result in results:
+        lines = result.evidence.get("slos") if result.checker == "slo" else None
+        for line in lines if isinstance(lines, list) else ():
+            if not isinstance(line, dict) or not isinstance(line.get("slo"), str):
+                continue
+            time_ns = line.get("time_ns")
+            row = SloRow(
+                text=line["slo"],
+                met=bool(line.get("met")),
+                measured=str(line.get("measured", "")),
+                where=str(line.get("where", "")),
+                time_ns=time_ns if isinstance(time_ns, int) else None,
+            )
+            rows.append(row)
+    return sorted(rows, key=lambda row: row.met)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,32 +5,44 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
+from splitvote.harness.availability import Window
 from splitvote.harness.op import Op, Operation
+from splitvote.harness.spans import FaultSpan
 from splitvote.reports.anomalies import Card
 from splitvote.reports.embedding import (
     CHUNK_OPERATIONS,
+    DEFAULT_LEVEL,
+    QUICK_LEVEL,
     Embedded,
     detail_chunks,
     embed_bytes,
     embed_json,
     operation_columns,
 )
-from splitvote.reports.spans import FaultSpan
 from splitvote.reports.stored import StoredRun
+from splitvote.reports.views import views_of
 from splitvote.reports.wording import plain
 
 SCHEMA: Final = 1
+_PACKED_WELL: Final = 100_000
+"""Operations; with more of them their details will lie beside the page."""
 
 
 def embedded_run(
-    run: StoredRun, operations: Sequence[Operation], spans: Sequence[FaultSpan], cards: Sequence[Card]
+    run: StoredRun,
+    operations: Sequence[Operation],
+    spans: Sequence[FaultSpan],
+    cards: Sequence[Card],
+    windows: Sequence[Window],
 ) -> list[Embedded]:
     """The script elements of the page: ``run``, ``columns``, ``details-0`` and on."""
+    events = _events_of(run.records)
     threads = run.config.concurrency if run.config is not None else 0
     columns, described = operation_columns(operations, threads=threads)
+    level = DEFAULT_LEVEL if len(operations) <= _PACKED_WELL else QUICK_LEVEL
     chunks = [
-        embed_bytes(f"details-{place}", chunk, kind="json")
-        for place, chunk in enumerate(detail_chunks(operations, _events_of(run.records)))
+        embed_bytes(f"details-{place}", chunk, kind="json", level=level)
+        for place, chunk in enumerate(detail_chunks(operations, events))
     ]
     whole = {
         "schema": SCHEMA,
@@ -39,9 +51,11 @@ def embedded_run(
         "chunk": CHUNK_OPERATIONS,
         "faults": [_fault(span) for span in spans],
         "members": _members(run),
+        "unavailable": [_window(window) for window in windows],
+        "views": views_of(run, operations, events),
         "marked": sorted({op.invoke.index for card in cards if not card.related for op in card.operations}),
     }
-    return [embed_json("run", whole), embed_bytes("columns", columns, kind="binary"), *chunks]
+    return [embed_json("run", whole), embed_bytes("columns", columns, kind="binary", level=level), *chunks]
 
 
 def _events_of(records: Iterable[Op]) -> dict[int, list[Op]]:
@@ -69,6 +83,15 @@ def _fault(span: FaultSpan) -> dict[str, Any]:
     }
 
 
+def _window(window: Window) -> dict[str, Any]:
+    return {
+        "start_ms": _ms(window.start_ns),
+        "end_ms": _ms(window.end_ns),
+        "tried": window.tried,
+        "planned": window.planned,
+    }
+
+
 def _members(run: StoredRun) -> dict[str, Any]:
     """The samples as columns a member; leaders are places in ``nodes``, -1 none, -2 no answer."""
     nodes = list(dict.fromkeys([*run.nodes, *(node for sample in run.samples for node in sample.members)]))
@@ -86,5 +109,12 @@ def _members(run: StoredRun) -> dict[str, Any]:
         "nodes": nodes,
         "time_ms": [sample.time_ns / 1e6 for sample in run.samples],
         "lag_ms": [sample.loop_lag_ms for sample in run.samples],
+        "clock_ms": _clock_offsets(run, nodes),
         "by_node": columns,
     }
+
+
+def _clock_offsets(run: StoredRun, nodes: Iterable[str]) -> dict[str, list[float | None]]:
+    """Offsets of the nodes' clocks in ms, a sample each, of the nodes for which any was measured."""
+    offsets = {node: [sample.clock_offsets_ms.get(node) for sample in run.samples] for node in nodes}
+    return {node: found for node, found in offsets.items() if any(offset is not None for offset in found)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from typing import Any, Final
@@ -55,6 +56,11 @@ def _visible(character: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
+def key_name(key: Any) -> str | None:
+    """A key as it is called where keys are chosen; None for none."""
+    return None if key is None else key[:200] if isinstance(key, str) else shown(key)
+
+
 def seconds(time_ns: int | None) -> str:
     """A moment of the run: ``12.345 s``."""
     return NOTHING if time_ns is None else f"{time_ns / 1e9:.3f} s"
@@ -91,6 +97,20 @@ def share(part: int, whole: int) -> str:
 def listed(words: list[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+
+
+_LONG_LIST: Final = re.compile(r"\[((?:[^][{}\"',]{1,40},){7,}[^][{}\"',]{1,40})\]")
+_ABRIDGED_CHARACTERS: Final = 50_000
+
+
+def abridged(text: str) -> str:
+    """A text in which long lists of plain items keep their first and their last two: ``[1, … 40 more …, 42, 43]``."""
+    return _LONG_LIST.sub(_ends_of, text[:_ABRIDGED_CHARACTERS])
+
+
+def _ends_of(found: re.Match[str]) -> str:
+    items = [item.strip() for item in found[1].split(",")]
+    return f"[{items[0]}, \u2026 {len(items) - 3} more \u2026, {items[-2]}, {items[-1]}]"
 
 
 def called(op: Op) -> str:
@@ -135,5 +155,6 @@ def figure(value: Any, limit: int = 400) -> str:
 
 
 def sentence(text: str) -> str:
-    """The text with a full stop, unless it ends in a mark of its own."""
+    """The text with a capital and a full stop, unless it ends in a mark of its own."""
+    text = text[:1].upper() + text[1:]
     return text if not text or text[-1] in ".!?\u2026" else f"{text}."

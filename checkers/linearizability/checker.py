@@ -12,7 +12,7 @@ from splitvote.checkers.linearizability.model import CheckResult, Model
 from splitvote.checkers.linearizability.models import model_named
 from splitvote.checkers.linearizability.records import operations_of
 from splitvote.checkers.linearizability.story import tell
-from splitvote.checkers.linearizability.witness import Witness, describe, explain, state_after
+from splitvote.checkers.linearizability.witness import Witness, describe, explain, state_after, states_along
 from splitvote.harness.op import Op
 from splitvote.harness.op import Operation as Recorded
 from splitvote.harness.recording import Recording
@@ -118,7 +118,7 @@ def _details(item: _Key, witness: Witness) -> dict[str, Any]:
         "engine": item.decision.engine,
         "operations": len(problem.operations),
         "longest_prefix": len(witness.prefix),
-        "prefix_tail": [_line(item, number) for number in witness.prefix[-TAIL:]],
+        "prefix_tail": _tail(item, witness),
         "state": described[0],
         "possible_states": described,
         "cannot_be_placed": _line(item, witness.stuck),
@@ -126,6 +126,16 @@ def _details(item: _Key, witness: Witness) -> dict[str, Any]:
         "core": [_line(item, number) for number in witness.core[-CORE_SHOWN:]],
         "core_size": len(witness.core),
     }
+
+
+def _tail(item: _Key, witness: Witness) -> list[dict[str, Any]]:
+    """The last operations of the longest prefix, each with the state that it leaves."""
+    problem = item.decision.problem
+    states = states_along(problem, witness.prefix, TAIL)
+    return [
+        _line(item, number) | {"state": problem.model.describe_state(problem.steps.state(state))}
+        for number, state in zip(witness.prefix[-TAIL:], states, strict=True)
+    ]
 
 
 def _line(item: _Key, number: int) -> dict[str, Any]:

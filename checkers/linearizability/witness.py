@@ -95,6 +95,17 @@ def state_after(problem: Problem, order: Sequence[int]) -> int:
     return state
 
 
+def states_along(problem: Problem, order: Sequence[int], last: int) -> list[int]:
+    """Return the states that the last operations of an order leave, one after each."""
+    kept = order[max(0, len(order) - last) :]
+    table, state = Table(problem.steps.step), state_after(problem, order[: len(order) - len(kept)])
+    states = []
+    for operation in kept:
+        state = table[state][problem.classes[operation]]
+        states.append(state)
+    return states
+
+
 def explain(
     problem: Problem,
     furthest: int,

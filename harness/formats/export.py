@@ -97,7 +97,7 @@ def write_parquet(history: History, path: Path) -> None:
     Raises ConfigError when pyarrow is missing.
     """
     if importlib.util.find_spec("pyarrow") is None:
-        raise ConfigError(f"cannot write {path}: Parquet needs pyarrow; pip install 'splitvote[parquet]'")
+        raise ConfigError("cannot write Parquet: it needs pyarrow; pip install 'splitvote[parquet]'")
     frame = history.to_pandas()
     for name in ("key", "value"):
         frame[name] = [None if item is None else _json_text(item) for item in frame[name]]

@@ -9,9 +9,18 @@ async function load(id) {
   const [kinds, text] = inPage === null ? await loadSibling(id) : [inPage.dataset.kind, inPage.textContent];
   const [kind, packing] = kinds.split("+");
   if (packing !== "deflate") return JSON.parse(text);
-  const packed = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  const packed = bytesOf(text);
   const unpacked = new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate")));
   return kind === "json" ? unpacked.json() : unpacked.arrayBuffer();
+}
+
+// The bytes of base64 text.
+function bytesOf(text) {
+  if (Uint8Array.fromBase64 !== undefined) return Uint8Array.fromBase64(text);
+  const characters = atob(text);
+  const bytes = new Uint8Array(characters.length);
+  for (let at = 0; at < bytes.length; at++) bytes[at] = characters.charCodeAt(at);
+  return bytes;
 }
 
 // The details of huge runs lie in scripts beside the page, each a call of splitvoteData.
@@ -30,28 +39,57 @@ function loadSibling(id) {
 
 const siblingsWaiting = new Map();
 
-// Columns of operations, times in ms since the start; `order` lists the operations of each lane in time.
+// Columns of operations, times in ms since the start; `lanes` lists the operations of each lane in time, and
+// `reach[i]` is the latest completion of the operations up to i.
 function operationColumns(described, buffer) {
   const types = { 1: Uint8Array, 2: Uint16Array, 4: Uint32Array };
   const column = {};
   for (const [name, [size, place, length]] of Object.entries(described.places)) {
     column[name] = new types[size](buffer, place, length);
   }
+  const { gap_us, length_us, invoke_gap, complete_after } = column;
   const count = described.count;
   const start = new Float64Array(count);
   const end = new Float64Array(count);
+  const reach = new Float64Array(count);
+  const invoke = new Uint32Array(count);
+  const complete = new Uint32Array(count);
   let time_us = 0;
+  let index = 0;
+  let latest = 0;
   for (let i = 0; i < count; i++) {
-    time_us += column.gap_us[i];
+    time_us += gap_us[i];
+    index += invoke_gap[i];
     start[i] = time_us / 1e3;
-    end[i] = column.length_us[i] === NONE ? Infinity : start[i] + column.length_us[i] / 1e3;
+    invoke[i] = index;
+    if (length_us[i] === NONE) {
+      end[i] = Infinity;
+      complete[i] = NONE;
+    } else {
+      end[i] = start[i] + length_us[i] / 1e3;
+      complete[i] = index + complete_after[i];
+      if (end[i] > latest) latest = end[i];
+    }
+    reach[i] = latest;
   }
-  const lanes = described.names.lane.map(() => []);
-  for (let i = 0; i < count; i++) lanes[column.lane[i]].push(i);
-  return { ...column, count, start, end, names: described.names, lanes: lanes.map((lane) => Uint32Array.from(lane)) };
+  const lanes = operationsByLane(column.lane, described.names.lane.length);
+  return { ...column, count, start, end, reach, invoke, complete, names: described.names, lanes };
 }
 
-// The full records of operations, a chunk at a time, unpacked when first asked for.
+// The places of each lane's operations, in time: parts of one array.
+function operationsByLane(lane, amount) {
+  const next = new Uint32Array(amount + 1);
+  for (let i = 0; i < lane.length; i++) next[lane[i] + 1]++;
+  for (let at = 0; at < amount; at++) next[at + 1] += next[at];
+  const edges = next.slice();
+  const places = new Uint32Array(lane.length);
+  for (let i = 0; i < lane.length; i++) places[next[lane[i]]++] = i;
+  return Array.from({ length: amount }, (_, at) => places.subarray(edges[at], edges[at + 1]));
+}
+
+const CHUNKS_KEPT = 40;
+
+// The full records of operations, a chunk at a time, unpacked when asked for; the last ones used are kept.
 class Details {
   constructor(chunk) {
     this.chunk = chunk;
@@ -60,10 +98,18 @@ class Details {
 
   // {invoke, completion, events, eventCount} of the operation at this place.
   async of(place) {
-    const number = Math.floor(place / this.chunk);
-    if (!this.loaded.has(number)) this.loaded.set(number, load(`details-${number}`));
-    const [invoke, completion, events, eventCount] = (await this.loaded.get(number))[place % this.chunk];
+    const [invoke, completion, events, eventCount] = (await this.numbered(Math.floor(place / this.chunk)))[place % this.chunk];
     return { invoke, completion, events, eventCount };
+  }
+
+  // A whole chunk, as it was written.
+  numbered(number) {
+    const known = this.loaded.get(number) ?? load(`details-${number}`);
+    this.loaded.delete(number);
+    this.loaded.set(number, known);
+    if (this.loaded.size > CHUNKS_KEPT) this.loaded.delete(this.loaded.keys().next().value);
+    known.catch(() => this.loaded.delete(number)); // not kept, so that it can be tried again
+    return known;
   }
 }
 

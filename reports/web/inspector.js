@@ -56,21 +56,34 @@ class Inspector {
   }
 
   buttons(place) {
-    const lane = this.ops.lanes[this.ops.lane[place]];
-    const at = lane.indexOf(place);
+    const [before, after] = [this.inLane(place, -1), this.inLane(place, 1)];
     const go = (to) => this.timeline.onChoose(to);
     const button = (text, onclick, disabled = false) => element("button", { type: "button", textContent: text, onclick, disabled });
     return element(
       "div",
       { className: "row" },
-      button("← before in lane", () => go(lane[at - 1]), at <= 0),
-      button("after in lane →", () => go(lane[at + 1]), at + 1 >= lane.length),
+      button("← before in lane", () => go(before), before < 0),
+      button("after in lane →", () => go(after), after < 0),
       button("Show on the timeline", () => {
         this.timeline.reveal(place);
         document.getElementById("chart").scrollIntoView({ block: "nearest" });
       }),
+      ...(this.onMatches === undefined ? [] : [button("Matches", () => this.onMatches())]),
       button("Copy link", (event) => copy(location.href.split("#")[0] + `#op=${this.ops.invoke[place]}`, event.target)),
     );
+  }
+
+  // The operation so many places further in the same lane; -1 for none.
+  inLane(place, by) {
+    const lane = this.ops.lanes[this.ops.lane[place]];
+    return lane[firstPlaceOf(lane, place) + by] ?? -1;
+  }
+
+  stepInLane(by) {
+    const to = this.place < 0 ? -1 : this.inLane(this.place, by);
+    if (to < 0) return;
+    this.timeline.reveal(to);
+    this.timeline.onChoose(to);
   }
 
   showEvents(events, eventCount) {

@@ -1,138 +1,207 @@
-// Operations as bars, one lane a client thread (or process).
+// Operations as bars, one lane a client thread (or process); only the lanes in sight are drawn.
 
 class LanesPanel {
-  constructor(view) {
+  constructor(view, chart) {
     this.title = "Operations";
-    this.unit = "one lane a thread";
-    const lanes = view.ops.lanes.length;
-    this.rowHeight = Math.min(14, Math.max(2, Math.floor(420 / Math.max(lanes, 1))));
-    this.height = Math.max(lanes * this.rowHeight, 14);
+    this.rows = new Rows(view.ops.lanes.length, { most: 420, least: 5, tallest: 14 }, chart);
+    this.unit = `${this.rows.told}one lane a thread`;
+    this.height = this.rows.height;
     this.shaded = true;
+    this.columns = new Columns();
+    this.raster = new Raster();
+  }
+
+  get rowHeight() {
+    return this.rows.rowHeight;
   }
 
   draw(view, top) {
-    this.top = top;
+    this.rows.placeAt(top);
+    this.shown = view.ops.lanes.slice(this.rows.first, this.rows.first + this.rows.inSight);
+    this.rows.drawNames(view, view.ops.names.lane);
     if (operationsInView(view) > DENSE_OPERATIONS) this.drawPixels(view, top);
     else this.drawBars(view, top);
+    this.drawFrames(view);
   }
 
-  // Too many for bars: each column of a lane is divided by how often each outcome is in it, one that occurs at all
-  // getting a pixel at least; marked operations keep their frames.
+  // -- many: pixels --------------------------------------------------------------
+
+  // Too many for bars: each column of a lane is divided by how much of it each outcome has, one that occurs at all
+  // getting a pixel at least.
   drawPixels(view, top) {
-    const { axis, ops, context, colours } = view;
-    const raster = new Raster(axis.width, this.height);
-    const pixels = outcomePixels(colours, 205);
-    const counts = new Uint32Array(raster.width * 4);
-    const framed = [];
-    const gap = this.rowHeight > 4 ? 3 : this.rowHeight > 2 ? 1 : 0;
-    ops.lanes.forEach((lane, row) => {
-      this.nameLane(view, row, top + (row + 0.5) * this.rowHeight);
-      counts.fill(0);
-      this.eachInLane(view, lane, (i, from, to) => {
-        const first = Math.floor(from - axis.left);
-        const last = Math.min(Math.max(Math.ceil(to - axis.left), first + 1), raster.width);
-        for (let x = first; x < last; x++) counts[x * 4 + ops.outcome[i]]++;
-        if (view.marked.has(ops.invoke[i])) framed.push([i, row, from, to]);
-      });
-      this.stack(raster, counts, pixels, row * this.rowHeight + (gap >> 1), this.rowHeight - gap);
-    });
+    const { axis, context } = view;
+    const columns = this.columns.reset(this.shown.length, Math.ceil(axis.width));
+    const density = this.densityOf(view);
+    const level = density === null ? -1 : density.levelFor(axis);
+    if (level >= 0) density.fill(columns, axis, level, this.rows.first);
+    else this.shown.forEach((lane, row) => this.fillColumns(view, lane, columns, row));
+    const raster = this.raster.reset(axis.width, this.height);
+    const gap = this.rowHeight > 4 ? 3 : 1;
+    const { colours } = view;
+    const pixels = [pixelOf(colours.ok, 205), pixelOf(colours.fail, 255), pixelOf(colours.info, 255)];
+    for (let row = 0; row < columns.rows; row++) this.stack(raster, columns, row, pixels, gap);
     raster.drawTo(context, axis.left, top);
-    for (const [i, row, from, to] of framed) this.bar(view, i, from, top + row * this.rowHeight + 1, to - from, this.rowHeight - 2);
   }
 
-  // Paint each column from top to bottom: info, fail, ok.
-  stack(raster, counts, pixels, top, height) {
-    for (let x = 0; x < raster.width; x++) {
-      const [ok, fail, info] = [counts[x * 4 + 1], counts[x * 4 + 2], counts[x * 4 + 3]];
-      const total = ok + fail + info;
+  // The counts of all lanes, made anew when the filters have changed; null for runs too small to need them.
+  densityOf(view) {
+    const { ops, filters, run } = view;
+    if (ops.count < FEWEST_FOR_DENSITY) return null;
+    if (this.countedFor !== filters.version) {
+      this.countedFor = filters.version;
+      this.density = new Density(ops.lanes.length, run.end_ms);
+      ops.lanes.forEach((lane, row) => {
+        for (let at = 0; at < lane.length; at++) {
+          const i = lane[at];
+          if (filters.mask[i] !== 0) this.density.add(row, ops.start[i], untilOf(view, lane, at), ops.outcome[i]);
+        }
+      });
+      this.density.finish();
+    }
+    return this.density;
+  }
+
+  fillColumns(view, lane, columns, row) {
+    const { axis, ops, filters } = view;
+    const perMs = axis.width / (axis.to - axis.from);
+    const base = row * columns.width;
+    for (let at = Math.max(0, lastInLane(ops, lane, axis.from)); at < lane.length; at++) {
+      const i = lane[at];
+      if (ops.start[i] > axis.to) break;
+      const until = untilOf(view, lane, at);
+      if (filters.mask[i] === 0 || until < axis.from) continue;
+      const first = Math.max(Math.floor((ops.start[i] - axis.from) * perMs), 0);
+      const last = Math.min(Math.max(Math.ceil((until - axis.from) * perMs), first + 1), columns.width);
+      for (let x = first; x < last; x++) columns.counts[(base + x) * OUTCOME_COUNT + ops.outcome[i] - 1]++;
+    }
+  }
+
+  // Paint each column of a lane from top to bottom: info, fail, ok.
+  stack(raster, columns, row, pixels, gap) {
+    const height = this.rowHeight - gap;
+    const top = row * this.rowHeight + (gap >> 1);
+    const { width, counts } = columns;
+    for (let x = 0; x < width; x++) {
+      const at = (row * width + x) * OUTCOME_COUNT;
+      const [fail, info] = [counts[at + 1], counts[at + 2]];
+      const total = counts[at] + fail + info;
       if (total === 0) continue;
-      const infoEnd = Math.ceil((height * info) / total);
-      const failEnd = infoEnd + Math.ceil((height * fail) / total);
+      const infoEnd = info === 0 ? 0 : Math.ceil((height * info) / total);
+      const failEnd = fail === 0 ? infoEnd : infoEnd + Math.ceil((height * fail) / total);
       for (let y = 0; y < height; y++) {
-        raster.pixels[(top + y) * raster.width + x] = pixels[y < infoEnd ? 3 : y < failEnd ? 2 : 1];
+        raster.pixels[(top + y) * raster.width + x] = pixels[y < infoEnd ? 2 : y < failEnd ? 1 : 0];
       }
     }
   }
 
-  // Every operation of a lane that is in view and passes the filters, with its ends on the axis.
-  eachInLane(view, lane, visit) {
-    const { axis, ops, filters } = view;
-    const right = axis.left + axis.width;
-    for (let at = Math.max(0, lastInLane(ops, lane, axis.from)); at < lane.length; at++) {
-      const i = lane[at];
-      if (ops.start[i] > axis.to) break;
-      if (!filters.mask[i] || ops.end[i] < axis.from) continue;
-      const from = Math.max(axis.x(ops.start[i]), axis.left);
-      const until = ops.end[i] === Infinity ? this.openUntil(view, lane, at) : ops.end[i];
-      visit(i, from, Math.min(Math.max(axis.x(until), from + 1), right));
-    }
-  }
+  // -- few: bars -------------------------------------------------------------------
 
   drawBars(view, top) {
-    const { context, ops, colours } = view;
+    const { axis, ops, filters } = view;
     const thickness = this.rowHeight > 4 ? this.rowHeight - 3 : this.rowHeight - 0.5;
-    const last = [0, 0, 0, 0];
-    ops.lanes.forEach((lane, row) => {
+    const right = axis.left + axis.width;
+    this.shown.forEach((lane, row) => {
       const y = top + row * this.rowHeight + (this.rowHeight - thickness) / 2;
-      this.nameLane(view, row, y + thickness / 2);
-      last.fill(-1);
-      this.eachInLane(view, lane, (i, from, to) => {
-        if (to <= last[ops.outcome[i]]) return; // nothing of it would be seen
-        last[ops.outcome[i]] = to + 0.2;
-        context.fillStyle = colours[OUTCOMES[ops.outcome[i]]];
-        this.bar(view, i, from, y, to - from, thickness);
-      });
+      for (let at = Math.max(0, lastInLane(ops, lane, axis.from)); at < lane.length; at++) {
+        const i = lane[at];
+        if (ops.start[i] > axis.to) break;
+        const until = untilOf(view, lane, at);
+        if (filters.mask[i] === 0 || until < axis.from) continue;
+        const from = Math.max(axis.x(ops.start[i]), axis.left);
+        this.bar(view, i, from, y, Math.min(Math.max(axis.x(until), from + 1), right) - from, thickness);
+      }
     });
-    context.globalAlpha = 1;
+    view.context.globalAlpha = 1;
   }
 
   bar(view, i, x, y, width, height) {
-    const { context, ops, marked } = view;
-    context.globalAlpha = ops.outcome[i] === 1 ? 0.8 : 1;
-    const inset = ops.outcome[i] === 3 ? 0 : height > 6 ? 1 : 0;
+    const { context, ops, colours } = view;
+    const outcome = ops.outcome[i];
+    context.fillStyle = colours[OUTCOMES[outcome]];
+    context.globalAlpha = outcome === 1 ? 0.8 : 1;
+    const inset = outcome !== 3 && height > 6 ? 1 : 0;
     context.fillRect(x, y + inset, width > 4 ? width - 0.8 : width, height - 2 * inset);
-    if (!marked.has(ops.invoke[i])) return;
+    if (width < 46 || height < 10) return;
+    context.save();
+    context.beginPath();
+    context.rect(x, y, width - 4, height);
+    context.clip();
     context.globalAlpha = 1;
-    context.strokeStyle = view.colours.invalid;
-    context.lineWidth = 2;
-    context.strokeRect(x - 1.5, y - 1.5, width + 3, height + 3);
+    context.font = view.tinyFont;
+    context.textAlign = "left";
+    context.textBaseline = "middle";
+    context.fillStyle = colours.onbar;
+    context.fillText(nameOfOperation(ops, i), x + 4, y + height / 2 + 0.5);
+    context.restore();
+  }
+
+  // Operations of anomalies, and those that a search found, keep their frames at every zoom.
+  drawFrames(view) {
+    const { context, colours } = view;
+    for (const [places, colour] of [[view.found, colours.accent], [view.marked, colours.invalid]]) {
+      context.strokeStyle = colour;
+      context.lineWidth = 2;
+      for (const i of places) {
+        if (view.filters.mask[i] === 0 || !this.isInSight(view, i)) continue;
+        const [x, y, width, height] = this.place(view, i);
+        const left = Math.max(x, view.axis.left);
+        context.strokeRect(left - 1, y + 0.5, Math.min(x + width, view.axis.left + view.axis.width) - left + 2, height - 1);
+      }
+    }
     context.lineWidth = 1;
   }
 
-  // An operation that was never answered is drawn to the next of its lane.
-  openUntil(view, lane, at) {
-    return at + 1 < lane.length ? view.ops.start[lane[at + 1]] : view.run.end_ms;
-  }
-
-  nameLane(view, row, y) {
-    const { context, axis, ops, colours } = view;
-    const every = Math.ceil(12 / this.rowHeight);
-    if (row % every !== 0) return;
-    context.globalAlpha = 1;
-    context.font = view.smallFont;
-    context.textAlign = "right";
-    context.textBaseline = "middle";
-    context.fillStyle = colours.muted;
-    context.fillText(ops.names.lane[row], axis.left - 8, y);
+  isInSight(view, i) {
+    const { ops, axis, run } = view;
+    return this.rows.isInSight(ops.lane[i]) && ops.start[i] <= axis.to && Math.min(ops.end[i], run.end_ms) >= axis.from;
   }
 
   hit(view, x, y) {
     const { ops, axis, filters } = view;
-    const lane = ops.lanes[Math.floor((y - this.top) / this.rowHeight)];
+    const lane = ops.lanes[this.rows.at(y)];
     if (lane === undefined) return -1;
     const at = lastInLane(ops, lane, axis.ms(x + 3));
     for (let back = at; back >= 0 && back > at - 40; back--) {
       const i = lane[back];
-      const until = ops.end[i] === Infinity ? this.openUntil(view, lane, back) : ops.end[i];
-      if (filters.mask[i] && axis.x(until) >= x - 3) return i;
+      if (filters.mask[i] !== 0 && axis.x(untilOf(view, lane, back)) >= x - 3) return i;
     }
     return -1;
   }
 
-  // Where an operation is drawn, for the hover layer.
+  // Where an operation is drawn, for frames and the hover layer.
   place(view, i) {
-    const y = this.top + view.ops.lane[i] * this.rowHeight;
-    const end = view.ops.end[i] === Infinity ? view.run.end_ms : view.ops.end[i];
-    return [view.axis.x(view.ops.start[i]), y, Math.max(view.axis.x(end) - view.axis.x(view.ops.start[i]), 2), this.rowHeight];
+    const { ops, axis } = view;
+    const lane = ops.lanes[ops.lane[i]];
+    const end = ops.end[i] === Infinity ? untilOf(view, lane, firstPlaceOf(lane, i)) : ops.end[i];
+    const x = axis.x(ops.start[i]);
+    return [x, this.rows.y(ops.lane[i]), Math.max(axis.x(end) - x, 2), this.rowHeight];
   }
+}
+
+// Until when an operation is drawn: one that was never answered, to the next of its lane.
+function untilOf(view, lane, at) {
+  const end = view.ops.end[lane[at]];
+  if (end !== Infinity) return end;
+  return at + 1 < lane.length ? view.ops.start[lane[at + 1]] : view.run.end_ms;
+}
+
+// Place in a lane of the last operation that starts at or before ms; -1 for none.
+function lastInLane(ops, lane, ms) {
+  let low = 0;
+  let high = lane.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (ops.start[lane[middle]] <= ms) low = middle + 1;
+    else high = middle;
+  }
+  return low - 1;
+}
+
+function firstPlaceOf(lane, i) {
+  return firstAtLeast(lane, i);
+}
+
+function nameOfOperation(ops, i) {
+  const key = ops.key[i] === NONE ? "" : ` ${visible(ops.names.key[ops.key[i]]).slice(0, 40)}`;
+  return `${visible(ops.names.f[ops.f[i]])}${key}`;
 }

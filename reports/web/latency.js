@@ -1,118 +1,219 @@
-// Latency of every operation by the time of its invocation, on a logarithmic scale.
+// Latency of every operation by the time of its invocation, on a logarithmic scale, with quantiles of the ok ones.
+
+const LATENCY_HEIGHT = 170;
+const LATENCY_ROWS = 81;
+const ROW_PIXELS = 2;
+const QUANTILES = [[0.5, []], [0.99, [5, 3]]];
 
 class LatencyPanel {
   title = "Latency";
-  height = 170;
+  height = LATENCY_HEIGHT;
   shaded = true;
 
   get unit() {
-    return this.fromIntent ? "from the intended start, log scale" : "from the invocation, log scale";
+    return `${this.fromIntent ? "from the intended start" : "from the invocation"}, log scale; lines: p50 and (dashed) p99 of ok`;
   }
 
   constructor(ops) {
-    this.fromIntent = false;
-    this.ranges = [false, true].map((fromIntent) => latencyRange(ops, fromIntent));
+    this.ops = ops;
+    this.columns = new Columns();
+    this.raster = new Raster();
+    this.count(false);
   }
 
   // Whether waiting for a free client counts: without it a stalled system looks faster than it was.
   count(fromIntent) {
     this.fromIntent = fromIntent;
+    this.countedFor = undefined;
+    this.range = latencyRange(this.ops, fromIntent);
+    const { low, high } = decadesOf(this.range);
+    const perDecade = (LATENCY_ROWS - 1) / (high - low);
+    const { ops } = this;
+    // The row of every operation, 0 at the bottom; those never answered lie in the topmost.
+    this.row = new Uint8Array(ops.count);
+    for (let i = 0; i < ops.count; i++) {
+      const latency = latencyOf(ops, i, fromIntent);
+      const row = latency === Infinity ? LATENCY_ROWS - 1 : Math.round((Math.log10(Math.max(latency, 1e-3)) - low) * perDecade);
+      this.row[i] = Math.min(Math.max(row, 0), LATENCY_ROWS - 1);
+    }
   }
 
   draw(view, top, bottom) {
-    this.range = this.ranges[Number(this.fromIntent)];
-    this.scale = logScale(this.range[0], this.range[1], top + 6, bottom - 2);
+    this.scale = logScale(this.range[0], this.range[1], top + 6, top + 6 + (LATENCY_ROWS - 1) * ROW_PIXELS);
     drawTicks(view, this.scale);
-    if (operationsInView(view) > DENSE_OPERATIONS) this.drawPixels(view, top, bottom);
-    else this.drawMarks(view, top, bottom);
+    this.fill(view);
+    if (operationsInView(view) > DENSE_OPERATIONS) this.drawPixels(view, top);
+    else this.drawMarks(view);
+    for (const [share, dash] of QUANTILES) this.drawQuantile(view, share, dash);
   }
 
-  drawMarks(view, top, bottom) {
-    const { context, colours } = view;
-    const points = this.pointsByOutcome(view, top, bottom);
+  // -- counting ----------------------------------------------------------------------
+
+  fill(view) {
+    const { axis } = view;
+    const columns = this.columns.reset(LATENCY_ROWS, Math.ceil(axis.width));
+    const density = this.densityOf(view);
+    const level = density === null ? -1 : density.levelFor(axis);
+    if (level >= 0) {
+      density.fill(columns, axis, level);
+      return;
+    }
+    const { ops, filters } = view;
+    const perMs = axis.width / (axis.to - axis.from);
+    const last = firstFrom(ops, axis.to);
+    for (let i = firstFrom(ops, axis.from); i < last; i++) {
+      if (filters.mask[i] === 0) continue;
+      const x = Math.min(Math.floor((ops.start[i] - axis.from) * perMs), columns.width - 1);
+      columns.counts[(this.row[i] * columns.width + x) * OUTCOME_COUNT + ops.outcome[i] - 1]++;
+    }
+  }
+
+  densityOf(view) {
+    const { ops, filters, run } = view;
+    if (ops.count < FEWEST_FOR_DENSITY) return null;
+    if (this.countedFor !== filters.version) {
+      this.countedFor = filters.version;
+      this.density = new Density(LATENCY_ROWS, run.end_ms);
+      for (let i = 0; i < ops.count; i++) {
+        if (filters.mask[i] !== 0) this.density.add(this.row[i], ops.start[i], ops.start[i], ops.outcome[i]);
+      }
+      this.density.finish();
+    }
+    return this.density;
+  }
+
+  // -- drawing -----------------------------------------------------------------------
+
+  // Too many for marks: a block of two by two pixels a cell, the graver outcome on top, more of them darker.
+  drawPixels(view, top) {
+    const { axis, context, colours } = view;
+    const { counts, width } = this.columns;
+    const raster = this.raster.reset(axis.width + 1, LATENCY_ROWS * ROW_PIXELS);
+    const okPixels = Array.from({ length: 9 }, (_, step) => pixelOf(colours.ok, 90 + step * 18));
+    const [failPixel, infoPixel] = [pixelOf(colours.fail, 255), pixelOf(colours.info, 255)];
+    for (let row = 0; row < LATENCY_ROWS; row++) {
+      const y = (LATENCY_ROWS - 1 - row) * ROW_PIXELS;
+      for (let x = 0; x < width; x++) {
+        const at = (row * width + x) * OUTCOME_COUNT;
+        const ok = counts[at];
+        const worse = counts[at + 2] > 0 ? infoPixel : counts[at + 1] > 0 ? failPixel : 0;
+        if (ok === 0 && worse === 0) continue;
+        const pixel = worse || okPixels[Math.min(31 - Math.clz32(ok), 8)];
+        const place = y * raster.width + x;
+        raster.pixels[place] = raster.pixels[place + 1] = pixel;
+        raster.pixels[place + raster.width] = raster.pixels[place + raster.width + 1] = pixel;
+      }
+    }
+    raster.drawTo(context, axis.left, top + 5);
+  }
+
+  // One mark an operation, at most one an outcome and pixel.
+  drawMarks(view) {
+    const { axis, context, colours, ops, filters } = view;
+    const last = firstFrom(ops, axis.to);
+    const first = firstFrom(ops, axis.from);
     for (const outcome of OUTCOME_ORDER) {
       context.fillStyle = context.strokeStyle = colours[OUTCOMES[outcome]];
       context.globalAlpha = outcome === 1 ? 0.55 : 0.85;
       context.beginPath();
-      const found = points[outcome];
-      for (let at = 0; at < found.length; at += 2) this.mark(context, outcome, found[at], found[at + 1], 1.9);
+      for (let i = first; i < last; i++) {
+        if (filters.mask[i] !== 0 && ops.outcome[i] === outcome) markOutcome(context, outcome, axis.x(ops.start[i]), this.y(i));
+      }
       if (outcome === 2) context.stroke();
       else context.fill();
     }
     context.globalAlpha = 1;
   }
 
-  // Too many for marks: a block of two by two pixels each, the graver outcome on top.
-  drawPixels(view, top, bottom) {
-    const { axis, ops, context, colours } = view;
-    const raster = new Raster(axis.width + 2, bottom - top + 2);
-    const worst = new Uint8Array(raster.pixels.length);
-    this.eachPoint(view, axis.from, axis.to, (i, x, y) => {
-      const at = Math.round(y - top) * raster.width + Math.round(x - axis.left);
-      if (ops.outcome[i] > worst[at]) worst[at] = ops.outcome[i];
-    });
-    const pixels = outcomePixels(colours, 150);
-    for (let at = 0; at + raster.width + 1 < worst.length; at++) {
-      if (worst[at] === 0) continue;
-      const pixel = pixels[worst[at]];
-      raster.pixels[at] = raster.pixels[at + 1] = raster.pixels[at + raster.width] = raster.pixels[at + raster.width + 1] = pixel;
-    }
-    raster.drawTo(context, axis.left, top);
+  y(i) {
+    const latency = latencyOf(this.ops, i, this.fromIntent);
+    return this.scale.y(latency === Infinity ? 10 ** decadesOf(this.range).high : latency);
   }
 
-  // x and y of every point to draw, at most one an outcome and pixel.
-  pointsByOutcome(view, top, bottom) {
-    const { axis, ops } = view;
-    const columns = Math.ceil(axis.width + 1);
-    const seen = new Uint8Array(columns * Math.ceil(bottom - top + 1) * 4);
-    const points = [[], [], [], []];
-    this.eachPoint(view, axis.from, axis.to, (i, x, y) => {
-      const outcome = ops.outcome[i];
-      const pixel = (Math.round(y - top) * columns + Math.round(x - axis.left)) * 4 + outcome;
-      if (seen[pixel] === 1) return;
-      seen[pixel] = 1;
-      points[outcome].push(x, y);
-    });
-    return points;
+  // A quantile of the ok operations in each stretch of time, where it holds enough of them to have one.
+  drawQuantile(view, share, dash) {
+    const { axis, context, colours } = view;
+    const { counts, width } = this.columns;
+    const step = roundStep(((axis.to - axis.from) / axis.width) * 12);
+    const least = Math.ceil(1 / (1 - share)) / 2;
+    context.strokeStyle = colours.ink;
+    context.globalAlpha = 0.75;
+    context.lineWidth = 1.2;
+    context.setLineDash(dash);
+    context.beginPath();
+    let open = false;
+    const first = Math.floor(axis.from / step) * step;
+    for (let from = first; from < axis.to; from += step) {
+      const [left, right] = [from, from + step].map((ms) => Math.min(Math.max(Math.round(axis.x(ms) - axis.left), 0), width));
+      const row = quantileRow(counts, width, left, right, share, least);
+      if (row < 0) {
+        open = false;
+        continue;
+      }
+      const y = this.scale.y(this.latencyAt(row));
+      if (open) context.lineTo(axis.left + left, y);
+      else context.moveTo(axis.left + left, y);
+      context.lineTo(axis.left + right, y);
+      open = true;
+    }
+    context.stroke();
+    context.setLineDash([]);
+    context.lineWidth = 1;
+    context.globalAlpha = 1;
   }
 
-  // ok is a dot, fail a cross, info a triangle.
-  mark(context, outcome, x, y, radius) {
-    if (outcome === 1) {
-      context.rect(x - radius, y - radius, 2 * radius, 2 * radius);
-    } else if (outcome === 2) {
-      context.moveTo(x - 2.4, y - 2.4);
-      context.lineTo(x + 2.4, y + 2.4);
-      context.moveTo(x - 2.4, y + 2.4);
-      context.lineTo(x + 2.4, y - 2.4);
-    } else {
-      context.moveTo(x, y - 3.4);
-      context.lineTo(x + 3.2, y + 2.4);
-      context.lineTo(x - 3.2, y + 2.4);
-    }
-  }
-
-  // Every operation begun between these times; those never answered lie at the top.
-  eachPoint(view, from, to, visit) {
-    const { axis, ops, filters } = view;
-    const ceiling = this.scale.y(this.range[1]) - 3;
-    for (let i = firstFrom(ops, from); i < ops.count && ops.start[i] <= to; i++) {
-      if (!filters.mask[i]) continue;
-      const waited = this.fromIntent ? ops.late_us[i] / 1e3 : 0;
-      const y = ops.end[i] === Infinity ? ceiling : this.scale.y(ops.end[i] - ops.start[i] + waited);
-      visit(i, axis.x(ops.start[i]), y);
-    }
+  latencyAt(row) {
+    const { low, high } = decadesOf(this.range);
+    return 10 ** (low + (row / (LATENCY_ROWS - 1)) * (high - low));
   }
 
   hit(view, x, y) {
+    const { axis, ops, filters } = view;
     let best = -1;
     let nearest = 9 ** 2;
-    this.eachPoint(view, view.axis.ms(x - 9), view.axis.ms(x + 9), (i, px, py) => {
-      const distance = (px - x) ** 2 + (py - y) ** 2;
+    const last = firstFrom(ops, axis.ms(x + 9));
+    for (let i = firstFrom(ops, axis.ms(x - 9)); i < last; i++) {
+      if (filters.mask[i] === 0) continue;
+      const distance = (axis.x(ops.start[i]) - x) ** 2 + (this.y(i) - y) ** 2;
       if (distance < nearest) [best, nearest] = [i, distance];
-    });
+    }
     return best;
   }
+}
+
+// The row below which this share of the ok operations of some columns lies; -1 where there are too few of them.
+function quantileRow(counts, width, left, right, share, least) {
+  let total = 0;
+  for (let row = 0; row < LATENCY_ROWS; row++) {
+    for (let x = left; x < right; x++) total += counts[(row * width + x) * OUTCOME_COUNT];
+  }
+  if (total < least || total === 0) return -1;
+  let below = 0;
+  for (let row = 0; row < LATENCY_ROWS; row++) {
+    for (let x = left; x < right; x++) below += counts[(row * width + x) * OUTCOME_COUNT];
+    if (below >= total * share) return row;
+  }
+  return LATENCY_ROWS - 1;
+}
+
+// ok is a dot, fail a cross, info a triangle.
+function markOutcome(context, outcome, x, y) {
+  if (outcome === 1) {
+    context.rect(x - 1.9, y - 1.9, 3.8, 3.8);
+  } else if (outcome === 2) {
+    context.moveTo(x - 2.4, y - 2.4);
+    context.lineTo(x + 2.4, y + 2.4);
+    context.moveTo(x - 2.4, y + 2.4);
+    context.lineTo(x + 2.4, y - 2.4);
+  } else {
+    context.moveTo(x, y - 3.4);
+    context.lineTo(x + 3.2, y + 2.4);
+    context.lineTo(x - 3.2, y + 2.4);
+  }
+}
+
+function latencyOf(ops, i, fromIntent) {
+  return ops.end[i] - ops.start[i] + (fromIntent ? ops.late_us[i] / 1e3 : 0);
 }
 
 // The least and the greatest latency in ms, of those that were answered.
@@ -120,7 +221,7 @@ function latencyRange(ops, fromIntent) {
   let low = Infinity;
   let high = 1;
   for (let i = 0; i < ops.count; i++) {
-    const latency = ops.end[i] - ops.start[i] + (fromIntent ? ops.late_us[i] / 1e3 : 0);
+    const latency = latencyOf(ops, i, fromIntent);
     if (latency > 0 && latency < low) low = latency;
     if (latency !== Infinity && latency > high) high = latency;
   }

@@ -10,8 +10,10 @@ async function start() {
     inspector.open(place);
     setFragment(`op=${ops.invoke[place]}`);
   };
-  const timeline = new Timeline(run, ops, choose);
+  const timeline = new Timeline(run, ops, details, choose);
   inspector = new Inspector(run, ops, details, timeline);
+  const search = new Search(ops, details, inspector, timeline);
+  listenForKeys(search, inspector);
   timeline.view.filters.mount(document.getElementById("filters"));
   for (const button of document.querySelectorAll("[data-zoom]")) {
     button.addEventListener("click", () => timeline.step(button.dataset.zoom));
@@ -22,28 +24,8 @@ async function start() {
     swatch.style.background = timeline.view.families.get(swatch.dataset.family) ?? "";
   }
 
-  // #op=123 opens an operation by the index of either of its records; #t=12.3-15 shows these seconds.
-  const follow = async () => {
-    const [name, value] = location.hash.slice(1).split("=");
-    if (name === "op") {
-      const place = placeOfRecord(ops, Number(value));
-      if (place < 0) {
-        inspector.say(`Record ${value} is no client's operation: it is the nemesis's, or there is none of this index.`);
-        return;
-      }
-      await inspector.open(place);
-      timeline.reveal(place);
-      document.getElementById("timeline").scrollIntoView();
-    } else if (name === "t") {
-      const [from, to] = (value ?? "").match(/^(-?[\d.]+)-(-?[\d.]+)$/)?.slice(1).map(Number) ?? [];
-      if (!(from < to)) return;
-      timeline.show(from * 1e3, to * 1e3);
-      document.getElementById("timeline").scrollIntoView();
-    }
-  };
-  addEventListener("hashchange", follow);
-  await follow();
-  document.body.dataset.ready = "yes";
+  await new Links(ops, timeline, inspector, search).listen();
+  document.body.dataset.ready = String(Math.round(performance.now()));
 }
 
 for (const button of document.querySelectorAll("[data-copy]")) {

@@ -13,13 +13,18 @@ function sampleAt(members, ms) {
   return low - 1;
 }
 
+// Every sample in view, at most two a pixel, with its ends on the axis.
 function eachSample(view, visit) {
   const { axis, run } = view;
   const times = run.members.time_ms;
+  let drawn = -Infinity;
   for (let at = Math.max(0, sampleAt(run.members, axis.from)); at < times.length && times[at] <= axis.to; at++) {
     const until = at + 1 < times.length ? times[at + 1] : run.end_ms;
     const from = Math.max(axis.x(times[at]), axis.left);
-    visit(at, from, Math.max(from, Math.min(axis.x(until), axis.left + axis.width)));
+    const to = Math.max(from, Math.min(axis.x(until), axis.left + axis.width));
+    if (to - drawn < 0.5) continue;
+    visit(at, drawn === -Infinity ? from : Math.min(from, drawn), to);
+    drawn = to;
   }
 }
 
@@ -106,21 +111,9 @@ class RevisionsPanel {
     const scale = linearScale(low, Math.max(high, low + 1), top + 6, bottom - 2);
     drawTicks(view, scale);
     this.nodes.forEach((node, row) => {
-      const { revision } = view.run.members.by_node[node];
       context.strokeStyle = NODE_COLOURS[row % NODE_COLOURS.length];
       context.lineWidth = 1.3 + (this.nodes.length - row - 1) * 0.7;
-      context.beginPath();
-      let open = false;
-      eachSample(view, (at, from, to) => {
-        if (revision[at] === null) open = false;
-        else {
-          if (open) context.lineTo(from, scale.y(revision[at]));
-          else context.moveTo(from, scale.y(revision[at]));
-          context.lineTo(to, scale.y(revision[at]));
-          open = true;
-        }
-      });
-      context.stroke();
+      drawSteps(view, view.run.members.by_node[node].revision, scale.y);
     });
     context.lineWidth = 1;
   }
@@ -136,6 +129,50 @@ class RevisionsPanel {
     });
     return [view.axis.isWhole ? 0 : low, high];
   }
+}
+
+// How far each node's clock was from ours, where the sampler measured it.
+class ClocksPanel {
+  constructor(view) {
+    this.title = "Clock offset";
+    this.unit = "per node, ms";
+    this.nodes = view.run.members.nodes.filter((node) => view.run.members.clock_ms[node] !== undefined);
+    this.height = 64;
+    this.shaded = true;
+  }
+
+  draw(view, top, bottom) {
+    const { context, run } = view;
+    const all = this.nodes.flatMap((node) => run.members.clock_ms[node].filter((offset) => offset !== null));
+    const reach = all.reduce((most, offset) => Math.max(most, Math.abs(offset)), 1);
+    const y = (offset) => (top + bottom) / 2 - (offset / reach) * ((bottom - top) / 2 - 5);
+    drawTicks(view, { y, ticks: [-reach, 0, reach].map((offset) => [offset, `${Math.round(offset)} ms`]) });
+    for (const node of this.nodes) {
+      context.strokeStyle = NODE_COLOURS[run.members.nodes.indexOf(node) % NODE_COLOURS.length];
+      context.lineWidth = 1.6;
+      drawSteps(view, run.members.clock_ms[node], y);
+    }
+    context.lineWidth = 1;
+  }
+}
+
+// One value a sample as a line of steps, with gaps where there is none.
+function drawSteps(view, values, y) {
+  const { context } = view;
+  context.beginPath();
+  let open = false;
+  eachSample(view, (at, from, to) => {
+    const value = values[at];
+    if (value === null) {
+      open = false;
+      return;
+    }
+    if (open) context.lineTo(from, y(value));
+    else context.moveTo(from, y(value));
+    context.lineTo(to, y(value));
+    open = true;
+  });
+  context.stroke();
 }
 
 class LagPanel {
@@ -164,8 +201,10 @@ function membersSay(view, ms) {
   if (at < 0) return [];
   return members.nodes.map((node) => {
     const { leader, term, revision } = members.by_node[node];
+    const offset = members.clock_ms[node]?.[at] ?? null;
+    const clock = offset === null ? "" : `, clock ${offset >= 0 ? "+" : ""}${offset.toFixed(1)} ms`;
     if (leader[at] === -2) return [node, "no answer"];
     const led = leader[at] === -1 ? "no leader" : members.nodes[leader[at]] === node ? "leads" : `follows ${members.nodes[leader[at]]}`;
-    return [node, `${led}, term ${term[at] ?? "?"}, revision ${revision[at]?.toLocaleString("en") ?? "?"}`];
+    return [node, `${led}, term ${term[at] ?? "?"}, revision ${revision[at]?.toLocaleString("en") ?? "?"}${clock}`];
   });
 }

@@ -10,30 +10,6 @@ function familyColours(faults) {
   return new Map(families.map((family, place) => [family, FAMILY_COLOURS[place % FAMILY_COLOURS.length]]));
 }
 
-// First operation that starts at or after ms.
-function firstFrom(ops, ms) {
-  let low = 0;
-  let high = ops.count;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (ops.start[middle] < ms) low = middle + 1;
-    else high = middle;
-  }
-  return low;
-}
-
-// Place in a lane of the last operation that starts at or before ms; -1 for none.
-function lastInLane(ops, lane, ms) {
-  let low = 0;
-  let high = lane.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (ops.start[lane[middle]] <= ms) low = middle + 1;
-    else high = middle;
-  }
-  return low - 1;
-}
-
 // Faint bands of the faults behind any panel.
 function shadeFaults(view, top, bottom) {
   const { context, axis, run, families } = view;
@@ -139,26 +115,55 @@ class FaultsPanel {
   }
 }
 
+// Bins of a view for rates: `step` ms each, the first beginning at `first`, whole ones also where they reach out of view.
+function binsOf(axis, pixels) {
+  const step = roundStep(((axis.to - axis.from) / axis.width) * pixels);
+  const first = Math.floor(axis.from / step) * step;
+  return { step, first, amount: Math.max(1, Math.ceil((axis.to - first) / step - 1e-9)) };
+}
+
+// Completions by outcome in each bin: from running totals where bins are long, else counted one by one.
+function completionsByBin(view, { step, first, amount }) {
+  const { ops, filters } = view;
+  const found = [null, ...OUTCOME_ORDER.map(() => new Float64Array(amount))];
+  const totals = ops.count >= FEWEST_FOR_DENSITY ? filters.completions() : null;
+  if (totals !== null && step >= totals.bin_ms * 4) {
+    for (const outcome of OUTCOME_ORDER) {
+      for (let place = 0; place < amount; place++) {
+        const from = first + place * step;
+        found[outcome][place] = totals.before(outcome, from + step) - totals.before(outcome, from);
+      }
+    }
+    return found;
+  }
+  const last = first + amount * step;
+  for (let i = firstAtLeast(ops.reach, first); i < ops.count && ops.start[i] < last; i++) {
+    if (filters.mask[i] === 0 || ops.end[i] < first || ops.end[i] >= last) continue;
+    found[ops.outcome[i]][Math.min(Math.floor((ops.end[i] - first) / step), amount - 1)]++;
+  }
+  return found;
+}
+
 class ThroughputPanel {
   title = "Throughput";
-  unit = "ops/s";
+  unit = "completions a second";
   height = 84;
   shaded = true;
 
   draw(view, top, bottom) {
     const { context, axis, colours } = view;
-    const { step, first, bins } = this.rates(view);
-    const peak = Math.max(...bins.slice(1).map((bin) => bin.reduce((a, b) => Math.max(a, b), 0)));
+    const { step, first, rates } = this.rates(view);
+    const peak = Math.max(...rates.slice(1).map((bin) => bin.reduce((a, b) => Math.max(a, b), 0)));
     const scale = linearScale(0, Math.max(peak, 1), top + 4, bottom);
     drawTicks(view, scale);
     for (const outcome of OUTCOME_ORDER) {
       context.strokeStyle = context.fillStyle = colours[OUTCOMES[outcome]];
       context.lineWidth = 1.4;
       context.beginPath();
-      bins[outcome].forEach((rate, place) => {
+      rates[outcome].forEach((rate, place) => {
         const y = scale.y(rate);
-        context.lineTo(this.clamp(axis, first + place * step), y);
-        context.lineTo(this.clamp(axis, first + (place + 1) * step), y);
+        context.lineTo(clampedX(axis, first + place * step), y);
+        context.lineTo(clampedX(axis, first + (place + 1) * step), y);
       });
       context.stroke();
       if (outcome === 1) {
@@ -172,25 +177,64 @@ class ThroughputPanel {
     context.lineWidth = 1;
   }
 
-  clamp(axis, ms) {
-    return Math.min(Math.max(axis.x(ms), axis.left), axis.left + axis.width);
+  // Completions a second by outcome; the run's last bin is counted by the part of it that was run.
+  rates(view) {
+    const bins = binsOf(view.axis, 7);
+    const rates = completionsByBin(view, bins);
+    for (let place = 0; place < bins.amount; place++) {
+      const length = Math.min(bins.step, Math.max(view.run.end_ms - bins.first - place * bins.step, bins.step / 4));
+      for (const outcome of OUTCOME_ORDER) rates[outcome][place] *= 1e3 / length;
+    }
+    return { ...bins, rates };
+  }
+}
+
+// The share of operations that ended ok, and above it the windows in which none did though some were tried.
+class AvailabilityPanel {
+  title = "Availability";
+  unit = "share of operations ended ok; bars: windows without success";
+  height = 58;
+  shaded = true;
+
+  draw(view, top, bottom) {
+    const { context, axis, colours } = view;
+    const scale = shareScale(top + 14, bottom - 1);
+    drawTicks(view, scale);
+    const bins = binsOf(axis, 9);
+    const [, ok, fail, info] = completionsByBin(view, bins);
+    context.fillStyle = colours.ok;
+    context.globalAlpha = 0.75;
+    for (let place = 0; place < bins.amount; place++) {
+      const total = ok[place] + fail[place] + info[place];
+      if (total < 0.5) continue;
+      const [from, to] = [0, 1].map((more) => clampedX(axis, bins.first + (place + more) * bins.step));
+      const y = scale.y(ok[place] / total);
+      context.fillRect(from, y, to - from, bottom - 1 - y);
+    }
+    context.globalAlpha = 1;
+    for (const window of view.run.unavailable) this.drawWindow(view, window, top);
   }
 
-  // Completions per second by outcome in bins of `step` ms, the first bin starting at `first`; whole bins are
-  // counted also where they reach out of view, and the run's last one by the part of it that was run.
-  rates(view) {
-    const { axis, ops, filters, run } = view;
-    const step = roundStep(((axis.to - axis.from) / axis.width) * 7);
-    const first = Math.floor(axis.from / step) * step;
-    const amount = Math.max(1, Math.ceil((axis.to - first) / step - 1e-9));
-    const last = first + amount * step;
-    const bins = [null, ...OUTCOME_ORDER.map(() => new Array(amount).fill(0))];
-    for (let i = firstFrom(ops, first - view.longest); i < ops.count && ops.start[i] < last; i++) {
-      if (!filters.mask[i] || ops.end[i] < first || ops.end[i] >= last) continue;
-      bins[ops.outcome[i]][Math.min(Math.floor((ops.end[i] - first) / step), amount - 1)]++;
-    }
-    const lengths = Array.from({ length: amount }, (_, place) => Math.min(step, Math.max(run.end_ms - first - place * step, step / 4)));
-    for (const bin of bins.slice(1)) lengths.forEach((length, place) => (bin[place] *= 1e3 / length));
-    return { step, first, bins };
+  // Red where nothing but the fault explains it, grey where the plan itself took the quorum away.
+  drawWindow(view, window, top) {
+    const { context, axis, colours } = view;
+    const [from, to] = [window.start_ms, window.end_ms].map((ms) => clampedX(axis, ms));
+    if (to <= axis.left || from >= axis.left + axis.width) return;
+    context.fillStyle = window.planned ? colours.muted : colours.invalid;
+    context.fillRect(from, top + 3, Math.max(to - from, 2), 7);
   }
+
+  window(view, x, y) {
+    const ms = view.axis.ms(x);
+    return view.run.unavailable.find((window) => window.start_ms <= ms && ms <= window.end_ms);
+  }
+}
+
+// A scale of shares from none to all.
+function shareScale(top, bottom) {
+  return { y: (share) => bottom - share * (bottom - top), ticks: [[0, "0 %"], [1, "100 %"]] };
+}
+
+function clampedX(axis, ms) {
+  return Math.min(Math.max(axis.x(ms), axis.left), axis.left + axis.width);
 }

@@ -62,7 +62,7 @@ function roundStep(least) {
 
 // A linear scale from 0 (or low) up to at least high, in pixels from bottom to top.
 function linearScale(low, high, top, bottom) {
-  const step = roundStep((high - low || 1) / 3);
+  const step = Math.max(1, roundStep((high - low || 1) / 3)); // all that is shown so is counted
   const first = low === 0 ? 0 : Math.floor(low / step) * step;
   const last = Math.max(first + step, Math.ceil(high / step) * step);
   const y = (value) => bottom - ((value - first) / (last - first)) * (bottom - top);
@@ -71,13 +71,18 @@ function linearScale(low, high, top, bottom) {
   return { y, ticks };
 }
 
+// The whole decades around a range of ms, as exponents.
+function decadesOf([least, most]) {
+  const low = Math.floor(Math.log10(Math.max(least, 1e-3)));
+  return { low, high: Math.max(low + 1, Math.ceil(Math.log10(Math.max(most, 1e-3)))) };
+}
+
 // A logarithmic scale over whole decades of ms.
-function logScale(low, high, top, bottom) {
-  const first = Math.floor(Math.log10(Math.max(low, 1e-3)));
-  const last = Math.max(first + 1, Math.ceil(Math.log10(Math.max(high, 1e-3))));
-  const y = (value) => bottom - ((Math.max(Math.log10(Math.max(value, 1e-3)), first) - first) / (last - first)) * (bottom - top);
+function logScale(least, most, top, bottom) {
+  const { low, high } = decadesOf([least, most]);
+  const y = (value) => bottom - ((Math.max(Math.log10(Math.max(value, 1e-3)), low) - low) / (high - low)) * (bottom - top);
   const ticks = [];
-  for (let decade = first; decade <= last; decade++) ticks.push([10 ** decade, inRoundMs(10 ** decade)]);
+  for (let decade = low; decade <= high; decade++) ticks.push([10 ** decade, inRoundMs(10 ** decade)]);
   return { y, ticks };
 }
 

@@ -4,9 +4,11 @@ const GUTTER = 104;
 const TITLE_HEIGHT = 17;
 const PANEL_GAP = TITLE_HEIGHT + 18;
 const OVERVIEW_HEIGHT = 30;
+const FONTS = "system-ui, 'Segoe UI', 'Liberation Sans', Arial, sans-serif";
+const COLOURS = ["ok", "fail", "info", "ink", "muted", "line", "panel", "sunk", "accent", "valid", "invalid", "onbar"];
 
 class Timeline {
-  constructor(run, ops, onChoose) {
+  constructor(run, ops, details, onChoose) {
     this.chart = document.getElementById("chart");
     this.base = document.getElementById("chart-base");
     this.hover = document.getElementById("chart-hover");
@@ -16,11 +18,16 @@ class Timeline {
       ops,
       axis: new TimeAxis(run.end_ms),
       families: familyColours(run.faults),
-      marked: new Set(run.marked),
-      longest: latencyRange(ops, false)[1],
-      smallFont: "11px system-ui, 'Segoe UI', 'Liberation Sans', Arial, sans-serif",
+      marked: run.marked.map((index) => placeOfRecord(ops, index)).filter((place) => place >= 0),
+      found: [],
+      smallFont: `11px ${FONTS}`,
+      tinyFont: `10px ${FONTS}`,
     };
-    this.view.filters = new Filters(ops, () => this.redraw());
+    this.view.filters = new Filters(ops, run.end_ms, () => this.filtered());
+    this.keyValues = new KeyValuesPanel(this.view, details, () => this.redraw());
+    this.overview = new Overview(this.view);
+    this.colours();
+    this.chart.dataset.endMs = run.end_ms;
     this.panels = this.makePanels();
     this.chosen = -1;
     this.pointed = -1;
@@ -33,9 +40,30 @@ class Timeline {
     const { run, ops } = this.view;
     const panels = [];
     if (run.faults.length > 0) panels.push(new FaultsPanel(this.view));
-    if (ops.count > 0) panels.push(new ThroughputPanel(), (this.latency = new LatencyPanel(ops)), new LanesPanel(this.view));
-    if (run.members.time_ms.length > 0) panels.push(new LeadersPanel(this.view), new RevisionsPanel(this.view), new LagPanel());
+    if (ops.count > 0) {
+      this.latency = new LatencyPanel(ops);
+      this.lanes = new LanesPanel(this.view, this.chart);
+      panels.push(new ThroughputPanel(), new AvailabilityPanel(), this.latency, this.lanes);
+    }
+    panels.push(...run.views.map((described) => panelOfView(described, this.chart)));
+    for (const panel of panels) if (panel.rows instanceof Rows) panel.rows.onScroll = () => this.redraw();
+    if (run.members.time_ms.length > 0) panels.push(new LeadersPanel(this.view), new RevisionsPanel(this.view));
+    if (Object.keys(run.members.clock_ms).length > 0) panels.push(new ClocksPanel(this.view));
+    if (run.members.time_ms.length > 0) panels.push(new LagPanel());
     return panels;
+  }
+
+  // The filters have changed: the values of a key are shown while they name a single one.
+  filtered() {
+    const isShown = this.panels.includes(this.keyValues);
+    const isWanted = this.view.filters.isOneKey;
+    if (isWanted === isShown) {
+      this.redraw();
+      return;
+    }
+    if (isShown) this.panels.splice(this.panels.indexOf(this.keyValues), 1);
+    else this.panels.splice(this.panels.indexOf(this.lanes) + 1, 0, this.keyValues);
+    this.resize();
   }
 
   // -- drawing ---------------------------------------------------------------
@@ -57,6 +85,7 @@ class Timeline {
 
   redraw() {
     if (this.waiting) return;
+    this.chart.dataset.drawn = "no";
     this.waiting = requestAnimationFrame(() => {
       this.waiting = null;
       this.draw();
@@ -64,19 +93,20 @@ class Timeline {
     });
   }
 
+  // The page's colours as the canvas needs them; asked for once a theme, not once a frame.
+  colours() {
+    const style = getComputedStyle(document.documentElement);
+    this.view.dark = document.documentElement.dataset.theme === "dark";
+    this.view.colours = Object.fromEntries(COLOURS.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
+  }
+
   draw() {
     const { view } = this;
-    const style = getComputedStyle(document.documentElement);
-    view.dark = document.documentElement.dataset.theme === "dark";
-    view.colours = Object.fromEntries(
-      ["ok", "fail", "info", "ink", "muted", "line", "panel", "sunk", "accent", "invalid"].map((name) => [name, style.getPropertyValue(`--${name}`).trim()]),
-    );
     const context = (view.context = this.base.getContext("2d"));
     context.clearRect(0, 0, this.width, this.height);
-    this.drawOverview();
+    this.overview.draw(OVERVIEW_HEIGHT);
     let top = OVERVIEW_HEIGHT + 30;
     for (const panel of this.panels) {
-      this.drawTitle(panel, top);
       top += TITLE_HEIGHT;
       panel.area = [top, top + panel.height];
       if (panel.shaded) shadeFaults(view, top, top + panel.height);
@@ -84,9 +114,11 @@ class Timeline {
       context.save();
       panel.draw(view, top, top + panel.height);
       context.restore();
+      this.drawTitle(panel, top - TITLE_HEIGHT);
       top += panel.height + PANEL_GAP - TITLE_HEIGHT;
     }
     this.describeRange();
+    this.chart.dataset.drawn = "yes";
   }
 
   drawTitle(panel, top) {
@@ -115,44 +147,6 @@ class Timeline {
     context.stroke();
   }
 
-  // The whole run in small, with what is shown framed, and the time ticks of what is shown below it.
-  drawOverview() {
-    const { context, colours, axis, ops, run, families } = this.view;
-    const x = (ms) => axis.left + (ms / run.end_ms) * axis.width;
-    context.fillStyle = colours.sunk;
-    context.fillRect(axis.left, 2, axis.width, OVERVIEW_HEIGHT - 4);
-    for (const fault of run.faults) {
-      context.fillStyle = families.get(fault.family);
-      context.globalAlpha = 0.28;
-      context.fillRect(x(fault.start_ms), 2, Math.max(1, x(fault.end_ms ?? run.end_ms) - x(fault.start_ms)), OVERVIEW_HEIGHT - 4);
-    }
-    context.globalAlpha = 0.75;
-    const bins = overviewBins(ops, run.end_ms, Math.floor(axis.width / 2));
-    const peak = bins.reduce((a, b) => Math.max(a, b), 1);
-    context.fillStyle = colours.ok;
-    bins.forEach((amount, place) => {
-      const height = (amount / peak) * (OVERVIEW_HEIGHT - 8);
-      context.fillRect(axis.left + place * 2, OVERVIEW_HEIGHT - 2 - height, 1.6, height);
-    });
-    context.globalAlpha = 1;
-    context.fillStyle = colours.panel;
-    context.globalAlpha = 0.65;
-    context.fillRect(axis.left, 0, x(axis.from) - axis.left, OVERVIEW_HEIGHT);
-    context.fillRect(x(axis.to), 0, axis.left + axis.width - x(axis.to), OVERVIEW_HEIGHT);
-    context.globalAlpha = 1;
-    context.strokeStyle = colours.accent;
-    context.lineWidth = 1.5;
-    context.strokeRect(x(axis.from) + 0.5, 1, Math.max(x(axis.to) - x(axis.from) - 1, 2), OVERVIEW_HEIGHT - 2);
-    context.lineWidth = 1;
-    context.font = this.view.smallFont;
-    context.fillStyle = colours.muted;
-    context.textAlign = "right";
-    context.textBaseline = "middle";
-    context.fillText("whole run", axis.left - 8, OVERVIEW_HEIGHT / 2);
-    context.textAlign = "center";
-    for (const [ms, text] of axis.ticks()) context.fillText(text, axis.x(ms), OVERVIEW_HEIGHT + 14);
-  }
-
   drawHover() {
     const context = this.hover.getContext("2d");
     const { axis, colours } = this.view;
@@ -172,9 +166,9 @@ class Timeline {
       context.stroke();
       context.setLineDash([]);
     }
-    const lanes = this.panels.find((panel) => panel instanceof LanesPanel);
+    const { lanes } = this;
     for (const [i, colour] of [[this.pointed, colours.ink], [this.chosen, colours.accent]]) {
-      if (i < 0 || lanes?.top === undefined) continue;
+      if (i < 0 || lanes === undefined || !lanes.isInSight(this.view, i)) continue;
       const [x, y, width, height] = lanes.place(this.view, i);
       if (x + width < axis.left || x > axis.left + axis.width) continue;
       const left = Math.max(x - 2, axis.left - 2);
@@ -186,10 +180,10 @@ class Timeline {
 
   describeRange() {
     const { axis, filters, ops } = this.view;
-    document.getElementById("range").textContent = `${inSeconds(axis.from)} to ${inSeconds(axis.to)}`;
+    setText(document.getElementById("range"), `${inSeconds(axis.from)} to ${inSeconds(axis.to)}`);
     const of = ops.count.toLocaleString("en");
-    document.getElementById("shown-count").textContent =
-      filters.passing === ops.count ? `${of} operations` : `${filters.passing.toLocaleString("en")} of ${of} operations pass the filters`;
+    const passing = filters.passing.toLocaleString("en");
+    setText(document.getElementById("shown-count"), filters.passing === ops.count ? `${of} operations` : `${passing} of ${of} operations pass the filters`);
   }
 
   // -- moving -----------------------------------------------------------------
@@ -229,6 +223,7 @@ class Timeline {
     const length = end - ops.start[place];
     const margin = Math.max(length * 2, Math.min(500, (axis.to - axis.from) / 8));
     this.chosen = place;
+    this.lanes.rows.reveal(ops.lane[place]);
     this.show(ops.start[place] - margin, end + margin);
   }
 
@@ -244,6 +239,7 @@ class Timeline {
     this.chart.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     this.chart.addEventListener("keydown", (event) => this.key(event));
     document.addEventListener("theme", () => {
+      this.colours();
       this.draw(); // at once: a page about to be printed gets no further frame
       this.drawHover();
     });
@@ -360,10 +356,7 @@ class Timeline {
   }
 }
 
-function overviewBins(ops, end_ms, amount) {
-  const bins = new Float64Array(amount);
-  for (let i = 0; i < ops.count; i++) {
-    if (ops.outcome[i] === 1) bins[Math.min(amount - 1, Math.floor((ops.end[i] / end_ms) * amount))]++;
-  }
-  return bins;
+// Set a text only where it changes: every change makes the browser lay out anew.
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
 }

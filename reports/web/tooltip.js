@@ -5,13 +5,17 @@ function describePlace(view, panel, pointed, x, y) {
   const { axis, run } = view;
   const ms = axis.ms(x);
   const title = element("b", { textContent: inSeconds(ms) });
+  const told = panel?.describe?.(view, x, y);
+  if (told !== undefined) return told;
   if (pointed >= 0) return describeOperation(view.ops, pointed);
   const fault = panel instanceof FaultsPanel ? panel.fault(view, x, y) : undefined;
   if (fault !== undefined) return describeFault(fault);
   const active = run.faults.filter((f) => f.start_ms <= ms && (f.end_ms ?? run.end_ms) >= ms).map((f) => `${f.id} ${f.title}`);
   const lines = [title];
   if (active.length > 0) lines.push(element("div", { textContent: `under ${active.join(", ")}` }));
-  if (panel instanceof LeadersPanel || panel instanceof RevisionsPanel) lines.push(rows(membersSay(view, ms)));
+  const quiet = panel instanceof AvailabilityPanel ? panel.window(view, x, y) : undefined;
+  if (quiet !== undefined) lines.push(element("div", { textContent: describeWindow(quiet) }));
+  if (panel instanceof LeadersPanel || panel instanceof RevisionsPanel || panel instanceof ClocksPanel) lines.push(rows(membersSay(view, ms)));
   if (panel instanceof LagPanel) lines.push(element("div", { textContent: `lag ${run.members.lag_ms[Math.max(0, sampleAt(run.members, ms))]} ms` }));
   return lines;
 }
@@ -27,8 +31,14 @@ function describeOperation(ops, i) {
     ["process", String(ops.process[i])],
   ];
   if (ops.key[i] !== NONE) facts.push(["key", visible(ops.names.key[ops.key[i]]).slice(0, 120)]);
+  if (ops.names.workload.length > 1 && ops.workload[i] !== 0xff) facts.push(["workload", visible(ops.names.workload[ops.workload[i]])]);
   if (ops.node[i] !== 0xffff) facts.push(["node", visible(ops.names.node[ops.node[i]])]);
   return [element("b", { textContent: name }), rows(facts)];
+}
+
+function describeWindow({ start_ms, end_ms, tried, planned }) {
+  const why = planned ? " (the plan took the quorum)" : "";
+  return `nothing succeeded from ${inSeconds(start_ms)} for ${inMs(end_ms - start_ms)}, ${tried.toLocaleString("en")} operations tried${why}`;
 }
 
 function describeFault(fault) {

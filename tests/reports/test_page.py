@@ -8,6 +8,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +95,9 @@ def test_columns_and_details_hold_every_operation(stored: Stored) -> None:
     invokes = [line["index"] for line in lines if line.get("type", "invoke") == "invoke"]
     whole = embedded(page, "run")
     assert whole["operations"]["count"] == len(invokes)
-    width, offset, length = whole["operations"]["places"]["invoke"]
+    width, offset, length = whole["operations"]["places"]["invoke_gap"]
     column = memoryview(embedded(page, "columns"))[offset : offset + width * length].cast("I")
-    assert list(column) == invokes
+    assert list(accumulate(column)) == invokes
     second = embedded(page, "details-1")
     assert [details[0]["index"] for details in second] == invokes[whole["chunk"] : 2 * whole["chunk"]]
 
@@ -163,6 +164,18 @@ def test_a_harness_failure_is_said_beside_the_verdict(tmp_path: Path) -> None:
     words = words_of(write_report(run).read_text(encoding="utf-8"))
     assert "the run ended early: No space left on device" in words
     assert "The run was interrupted" in words
+
+
+def test_an_invalid_that_was_to_be_expected_is_said_to_be_no_surprise(tmp_path: Path) -> None:
+    """The verdict stays; beside it stands that the workload shows what the system does not promise."""
+    run = FakeRun(seconds=12, verdict=Verdict.INVALID).write(tmp_path / "run")
+    expected = "Expected: unsafe. The workload shows what the system does not promise."
+    assert expected not in words_of(write_report(run).read_text(encoding="utf-8"))
+    results = json.loads((run / "results.json").read_bytes()) | {"expected": "unsafe"}
+    (run / "results.json").write_text(json.dumps(results))
+    words = words_of(write_report(run).read_text(encoding="utf-8"))
+    assert expected in words
+    assert "INVALID" in words
 
 
 def test_no_directory_is_the_callers_mistake(tmp_path: Path) -> None:

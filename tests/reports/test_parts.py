@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from splitvote.harness.op import NEMESIS, Op, Operation
-from splitvote.harness.recording import ClusterSample, FaultRecord, RunConfig
+from splitvote.harness.recording import ClusterSample, RunConfig
 from splitvote.harness.result import Anomaly, Result, Verdict
-from splitvote.reports.anomalies import Cards
-from splitvote.reports.availability import recoveries, shares, unavailable_windows
+from splitvote.harness.spans import FaultSpan
+from splitvote.reports.anomalies import Cards, by_kind, title_of
 from splitvote.reports.diagram import space_time
 from splitvote.reports.embedding import lanes_of, record_json, trim
 from splitvote.reports.nodelogs import LogSearch, parse_line, tails, wall_anchor_ns
-from splitvote.reports.spans import FaultSpan, cut_in_words, fault_spans
 from splitvote.reports.stored import StoredRun, pair_leniently
-from splitvote.reports.wording import answered, duration, figure, plain, share, shown
+from splitvote.reports.wording import abridged, answered, duration, figure, plain, share, shown
 
 S = 1_000_000_000
 
@@ -30,91 +28,6 @@ def operation(index: int, start_s: float, end_s: float | None, type: Any = "ok",
     if end_s is None:
         return Operation(invoke, None)
     return Operation(invoke, Op(index=index + 1, time_ns=int(end_s * S), type=type, **made))
-
-
-def fault(id: int, phase: Any, time_s: float, **fields: Any) -> FaultRecord:
-    return FaultRecord(id, "kill", "kill", phase, int(time_s * S), targets=("n1",), **fields)
-
-
-class TestSpans:
-    def test_a_journal_folds_into_one_span_a_fault(self) -> None:
-        """Start, effect, healing and end with their proofs; an unproven one is told apart."""
-        journal = [
-            fault(1, "starting", 1),
-            fault(1, "active", 1.5, proof="gone", observed={"pid": None}),
-            fault(2, "starting", 2),
-            fault(1, "healing", 3),
-            fault(1, "healed", 4, proof="answers", observed={"recovery_s": 0.5}),
-            fault(2, "unproven", 2.5, error="it still answers"),
-        ]
-        first, second = fault_spans(journal)
-        assert (first.start_ns, first.active_ns, first.healing_ns, first.end_ns) == (S, 1.5 * S, 3 * S, 4 * S)
-        assert (first.proof, first.heal_proof, first.proven, first.heal_proven) == ("gone", "answers", True, True)
-        assert not second.proven
-        assert second.end_ns is None
-        assert second.errors == ["it still answers"]
-        assert second.overlaps(100 * S, 200 * S), "a fault without an end lasts"
-
-    def test_without_a_journal_the_nemesis_speaks(self) -> None:
-        """Jepsen's start- and stop- delimit a fault; any other action lasts from its first record to its second."""
-        times = [("start-cut", 1), ("start-cut", 2), ("stop-cut", 5), ("stop-cut", 6), ("compact", 7), ("compact", 8)]
-        records = [Op(time_ns=at * S, process=NEMESIS, type="info", f=f, value=["n1"]) for f, at in times]
-        cut, compact = fault_spans([], records)
-        assert (cut.fault, cut.start_ns, cut.end_ns, cut.targets) == ("cut", S, 6 * S, ("n1",))
-        assert (compact.fault, compact.start_ns, compact.end_ns) == ("compact", 7 * S, 8 * S)
-        assert not cut.proven
-
-    @pytest.mark.parametrize(
-        ("cut", "words"),
-        [
-            ([("n3", "n1"), ("n3", "n2")], "n3 \u2192 n1, n2"),
-            ([("n1", "n2"), ("n2", "n1"), ("n1", "n3"), ("n3", "n1")], "n1 | n2, n3"),
-            ([("n1", "n2"), ("n2", "n3"), ("n3", "n1")], "3 links"),
-            ([("n1", "n3"), ("n3", "n1"), ("n1", "n4"), ("n4", "n1"), ("n2", "n4"), ("n4", "n2")], "6 links"),
-        ],
-    )
-    def test_cuts_say_who_was_cut_off_from_whom(self, cut: list[tuple[str, str]], words: str) -> None:
-        """One way, both ways, and shapes that only their number describes."""
-        assert cut_in_words(cut) == words
-
-    def test_a_kind_within_its_family_is_named_once(self) -> None:
-        """Families are rows of the timeline; sentences have both."""
-        span = FaultSpan(1, "kill", "kill:majority", ("n1", "n2"), 0)
-        assert (span.label, span.title) == ("majority n1, n2", "kill majority n1, n2")
-        assert FaultSpan(1, "pause", "pause", ("n1",), 0).title == "pause n1"
-
-
-class TestAvailability:
-    span = FaultSpan(3, "kill", "kill", ("n1",), 2 * S, healing_ns=5 * S, end_ns=6 * S)
-
-    def test_a_window_needs_a_second_without_success_and_someone_who_tried(self) -> None:
-        """Idle time is no window; a failed attempt within makes it one."""
-        idle = [operation(0, 0.0, 0.1), operation(2, 9.0, 9.1)]
-        assert unavailable_windows(idle, [], 10 * S) == [], "nobody tried between"
-        tried = [idle[0], operation(4, 3.0, 3.5, "fail"), idle[1]]
-        (window,) = unavailable_windows(tried, [self.span], 10 * S)
-        assert (window.start_ns, window.end_ns) == (3.0 * S, 9.1 * S)
-        assert window.faults == (self.span,)
-
-    def test_shares_count_by_invocation(self) -> None:
-        """In a fault is from its start to the end of its healing."""
-        operations = [
-            operation(0, 1.9, 2.5),
-            operation(2, 2.0, 3.0, "info"),
-            operation(4, 6.0, 6.1),
-            operation(6, 6.1, 7),
-        ]
-        outside, inside, by_kill = shares(operations, [self.span], 10 * S)
-        assert outside.outcomes == Counter(ok=2)
-        assert inside.outcomes == by_kill.outcomes == Counter(ok=1, info=1)
-
-    def test_recovery_is_the_nemesis_own_figure_or_the_first_success_after_healing_began(self) -> None:
-        """Operations invoked before healing do not count, and of those after it the first answered does."""
-        operations = [operation(0, 4.9, 5.1), operation(2, 5.2, 5.9), operation(4, 5.3, 5.4)]
-        assert recoveries(operations, [self.span])[3].time_ns == pytest.approx(0.4 * S)
-        measured = FaultSpan(4, "kill", "kill", (), S, healing_ns=S, end_ns=S, heal_observed={"recovery_s": 0.25})
-        assert recoveries([], [measured])[4].time_ns == 0.25 * S
-        assert recoveries([], [self.span]) == {}
 
 
 class TestAnomalies:
@@ -149,7 +62,7 @@ class TestAnomalies:
         roles = {bar.index: (bar.role, bar.order) for bar in card.diagram.bars}
         assert roles == {2: ("placed", 40), 4: ("culprit", None)}
         assert {bar.index for bar in card.before.bars} == {0, 2, 4, 6}
-        assert card.facts == (("longest prefix", 40),)
+        assert card.details.facts == (("longest prefix", 40),)
 
     def test_disagreement_leads_to_the_operations_that_wrote_the_revisions(self) -> None:
         """Members' states name mod_revisions; the odd member's cell is marked."""
@@ -158,8 +71,8 @@ class TestAnomalies:
         card = self.cards(operations, Anomaly("member agreement: keys", "differ", details={"keys": state}))
         assert card.related
         assert [found.invoke.index for found in card.operations] == [2]
-        assert card.tables[0].columns == ("n1", "n2", "n3")
-        assert card.tables[0].odd == {(0, 2)}
+        assert card.details.tables[0].columns == ("n1", "n2", "n3")
+        assert card.details.tables[0].odd == {(0, 2)}
 
 
 class TestDiagram:
@@ -308,3 +221,71 @@ class TestTrimming:
             deep = [deep]
         assert "items" in str(trim(deep))
         assert len(trim(list(range(1000)))) == 65
+
+
+class TestKinds:
+    def test_a_flood_of_one_name_hides_no_other(self) -> None:
+        """The first two of a name in full, twenty in a line each, the rest counted; every name has its card."""
+        operations = [operation(index, index, index + 0.5) for index in range(0, 80, 2)]
+        flood = tuple(Anomaly("kv: effect", f"effect {op.invoke.index}", (op.invoke,)) for op in operations)
+        lost = Anomaly("kv: lost write", "it is gone", (operations[0].invoke,))
+        result = Result("kv", Verdict.INVALID, None, (*flood, lost))
+        cards, left_out = Cards(operations, [], LogSearch(StoredRun(Path()))).make([result])
+        graver, rest = by_kind(cards)
+        assert [card.title for card in graver.full] == ["Lost write"]
+        assert (len(rest.full), len(rest.brief), left_out) == (2, 20, 18)
+        assert all(card.diagram is None for card in rest.brief)
+
+    def test_what_nobody_knows_stands_before_what_is_known_or_expected(self) -> None:
+        """Within one gravity: new, then known; all that was expected last."""
+        known = Anomaly("nonlinearizable", "known", details={"known_issue": "1: it"})
+        new = Anomaly("nonlinearizable", "new")
+        graver = Anomaly("store history: disagreement", "expected")
+        results = [
+            Result("c", Verdict.INVALID, None, (known, new)),
+            Result("d", Verdict.INVALID, None, (graver,), expected="unsafe"),
+        ]
+        cards, _ = Cards([], [], LogSearch(StoredRun(Path()))).make(results)
+        assert [card.story for card in cards] == ["new", "known", "expected"]
+        assert [card.known_issue for card in cards] == [None, "1: it", None]
+
+    @pytest.mark.parametrize(
+        ("name", "title"),
+        [
+            ("G-single-realtime", "Read skew (G-single-realtime)"),
+            ("G1c", "Circular information flow (G1c)"),
+            ("watch: bookmarkable", "Bookmarkable"),
+            ("liveness", "The cluster did not recover"),
+        ],
+    )
+    def test_titles_are_plain_words_with_the_fields_name(self, name: str, title: str) -> None:
+        """Adya's names keep their name in brackets."""
+        assert title_of(name) == title
+
+
+class TestStates:
+    def test_what_is_said_of_an_operation_has_the_state_before_and_after_it(self) -> None:
+        """In the order's numbering, and for the one that fits nowhere the state that it would find."""
+        operations = [operation(index, index, index + 0.5) for index in (0, 2, 4)]
+        diagram = space_time(operations, order={0: 7, 2: 8}, culprits={4}, states={0: "a", 2: "b"})
+        assert diagram is not None
+        first, second, culprit = (dict(bar.facts) for bar in diagram.bars)
+        assert first["state after it"] == "a"
+        assert "state before it" not in first
+        assert (second["state before it"], second["state after it"]) == ("a", "b")
+        assert culprit["state it would find"] == "b, and so it fits nowhere"
+
+
+@pytest.mark.parametrize(
+    ("text", "short"),
+    [
+        ("read [1, 2, 3, 4, 5, 6, 7, 8, 9] of 'x'", "read [1, … 6 more …, 8, 9] of 'x'"),
+        ("[1,2,3,4,5,6,7,8,9]", "[1, … 6 more …, 8, 9]"),
+        ("[1, 2, 3]", "[1, 2, 3]"),
+        ('["a", "b", "c", "d", "e", "f", "g", "h", "i"]', '["a", "b", "c", "d", "e", "f", "g", "h", "i"]'),
+        ("[[1, 2], [3, 4]]", "[[1, 2], [3, 4]]"),
+    ],
+)
+def test_long_lists_keep_their_ends(text: str, short: str) -> None:
+    """The last elements are what a list-append story is about; quoted texts are left alone."""
+    assert abridged(text) == short

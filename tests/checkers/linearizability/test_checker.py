@@ -88,6 +88,17 @@ def test_a_stale_read_is_invalid_with_its_few_records() -> None:
     assert details["cannot_be_placed"] == {"process": 2, "what": "read 1", "invoke": 4, "completion": 5}
 
 
+def test_the_end_of_the_longest_order_says_what_state_each_operation_leaves() -> None:
+    """The last ten, whatever came before; a read leaves the state as it was."""
+    script = Script()
+    for value in range(20):
+        script.call(0, "write", value).ok(0).call(1, "read").ok(1, value)
+    details = script.call(2, "read").ok(2, 3).judge().anomalies[0].details
+    assert details["longest_prefix"] == 40
+    assert [line["state"] for line in details["prefix_tail"]] == [str(value) for value in range(15, 20) for _ in "wr"]
+    assert details["prefix_tail"][-1]["state"] == details["state"]
+
+
 def test_the_core_leaves_out_what_does_not_matter() -> None:
     """A hundred good operations around the three that are bad."""
     script = Script()

@@ -5,6 +5,8 @@ Definitions
   tried and nothing succeeded: from the first attempt after an ok completion (or
   that completion, when others were open then) to the next ok completion or the
   end.  Time in which nobody tried does not begin one.
+- *Answered*: ok, or a fail that carries a store revision: the system itself
+  said no (a comparison that did not hold), which is no lack of availability.
 - *In a fault*: invoked between a fault's start and the end of its healing.
 - *Time to recover* of a fault: from the moment its healing began until the
   system served again.  What the nemesis itself measured is preferred;
@@ -21,7 +23,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from splitvote.harness.op import Operation
-from splitvote.reports.spans import FaultSpan, active_during
+from splitvote.harness.spans import FaultSpan, active_during
 
 UNAVAILABLE_S: Final = 1.0
 _MEASURED: Final = ("recovery_s", "recovered_s", "recovery_ms", "recovered_ms")
@@ -38,12 +40,21 @@ class Window:
     planned: bool
 
 
+def is_answered(operation: Operation) -> bool:
+    """Whether the system answered the client, be it with a refusal."""
+    completion = operation.completion
+    return completion is not None and (
+        completion.type == "ok" or (completion.type == "fail" and completion.revision is not None)
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """Operations invoked under some condition, by outcome."""
+    """Operations invoked under some condition: by outcome, and how many of them the system answered."""
 
     label: str
     outcomes: Counter[str]
+    answered: int
 
     @property
     def total(self) -> int:
@@ -81,20 +92,32 @@ def shares(operations: Iterable[Operation], spans: Sequence[FaultSpan], end_ns: 
     families = sorted({span.family for span in spans})
     covers = {family: _merged([s for s in spans if s.family == family], end_ns) for family in families}
     everything = _merged(spans, end_ns)
-    outside: Counter[str] = Counter()
-    inside: Counter[str] = Counter()
-    by_family: dict[str, Counter[str]] = {family: Counter() for family in families}
+    tallies = [_Tally(name) for name in ("no fault active", "any fault active")]
+    by_family = {family: _Tally(f"{family} active") for family in families}
     for operation in operations:
         time_ns = operation.invoke.time_ns
-        if not _covered(everything, time_ns):
-            outside[operation.type] += 1
-            continue
-        inside[operation.type] += 1
-        for family in families:
+        is_inside = _covered(everything, time_ns)
+        tallies[is_inside].add(operation)
+        for family in families if is_inside else ():
             if _covered(covers[family], time_ns):
-                by_family[family][operation.type] += 1
-    rows = [Shares("no fault active", outside), Shares("any fault active", inside)]
-    return rows + [Shares(f"{family} active", outcomes) for family, outcomes in by_family.items()]
+                by_family[family].add(operation)
+    return [tally.shares() for tally in (*tallies, *by_family.values())]
+
+
+class _Tally:
+    """Counts operations of one condition."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._outcomes: Counter[str] = Counter()
+        self._answered = 0
+
+    def add(self, operation: Operation) -> None:
+        self._outcomes[operation.type] += 1
+        self._answered += is_answered(operation)
+
+    def shares(self) -> Shares:
+        return Shares(self._label, self._outcomes, self._answered)
 
 
 def _merged(spans: Iterable[FaultSpan], end_ns: int) -> list[tuple[int, int]]:
