@@ -10,14 +10,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from splitvote import __version__
+from splitvote.checkers.expectation import expected_of
+from splitvote.harness.backends import Backend, backend_of, description, known_defects, run_in_its_time, wall_clock
 from splitvote.harness.cluster import Archivist, Data
-from splitvote.harness.errors import ConfigError
 from splitvote.harness.generator import Generator, clients, nemesis, time_limit
 from splitvote.harness.jsonl import read_all
 from splitvote.harness.judge import checkers_of_run, judge, overall, verdict_lines, workloads_of
@@ -44,7 +46,6 @@ from splitvote.nemesis import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from splitvote.harness.clusters.local import LocalCluster
 
 OWN_FAILURE_EXIT: Final = 3
 SHORTEST_INTERVAL_S: Final = 1.5
@@ -77,6 +78,9 @@ class RunOptions:
     op_timeout_s: float
     check_timeout_s: float
     dry_run: bool
+    slo: tuple[str, ...] = ()
+    junit: Path | None = None
+    summary: Path | None = None
 
 
 def run_once(options: RunOptions, *, command: tuple[str, ...]) -> int:
@@ -113,28 +117,23 @@ class Campaign:
     def run(self) -> int:
         """Carry it out and return the exit code."""
         options = self._options
-        probe = _local_cluster(
-            options, options.store
-        )  # touches nothing: what cannot be is refused before a run is made
+        # Touches nothing: what cannot be is refused before a run is made.
+        probe = backend_of(options, options.store, self._seed)
         chosen = parse_faults(options.faults, probe)
         self._say_what_runs(probe, chosen)
         schedule = self._schedule(chosen)
         if options.dry_run:
             return self._print_timeline(schedule)
         run = create_run(options.store, options.workload, self._seed)
-        cluster = _local_cluster(options, run.path, probe)
+        cluster = backend_of(options, run.path, self._seed, probe)
         config = self._config(cluster, chosen)
         run.write_json(run.config, config)
-        account = asyncio.run(self._execute(run, cluster, chosen, schedule))
+        account = run_in_its_time(cluster, self._execute(run, cluster, chosen, schedule))
         return self._conclude(run, cluster, config, account)
 
-    def _say_what_runs(self, cluster: LocalCluster, chosen: Chosen) -> None:
-        for version, nodes in _by_version(cluster).items():
-            defects = cluster.binaries[nodes[0]].known_defects
-            where = "every node" if len(nodes) == len(cluster.nodes) else ", ".join(nodes)
-            self._console.print(f"etcd {version} on {where} ({cluster.binaries[nodes[0]].path})")
-            for defect in defects:
-                self._console.print(f"  known to lose data: {defect}")
+    def _say_what_runs(self, cluster: Backend, chosen: Chosen) -> None:
+        for line in description(cluster):
+            self._console.print(line)
         for family, reason in chosen.omitted.items():
             self._console.print(f"left out of --faults all: {family} ({reason})")
 
@@ -150,7 +149,7 @@ class Campaign:
             self._console.print(f"{start_s:8.1f} {end_s:8.1f}  {turn.fault}:{turn.kind} (pick {turn.pick})")
         return 0
 
-    def _config(self, cluster: LocalCluster, chosen: Chosen) -> RunConfig:
+    def _config(self, cluster: Backend, chosen: Chosen) -> RunConfig:
         options = self._options
         given = {name: value for name, value in _fields(options).items() if name not in _IN_CONFIG}
         command = self._command if "--seed" in self._command else (*self._command, "--seed", str(self._seed))
@@ -158,7 +157,7 @@ class Campaign:
             workload=options.workload,
             seed=self._seed,
             cluster=cluster.name,
-            nodes=cluster.nodes,
+            nodes=tuple(cluster.nodes),
             splitvote_version=__version__,
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
             faults=tuple(chosen.faults),
@@ -166,15 +165,13 @@ class Campaign:
             rate=options.rate,
             concurrency=options.concurrency,
             system_versions={node: f"etcd {version}" for node, version in cluster.versions.items()},
-            known_defects=tuple(
-                dict.fromkeys(defect for binary in cluster.binaries.values() for defect in binary.known_defects)
-            ),
+            known_defects=tuple(dict.fromkeys(chain.from_iterable(known_defects(cluster).values()))),
             options=given,
             command=("splitvote", *command),
         )
 
     async def _execute(
-        self, run: RunDirectory, cluster: LocalCluster, chosen: Chosen, schedule: Callable[[], Iterator[Turn]]
+        self, run: RunDirectory, cluster: Backend, chosen: Chosen, schedule: Callable[[], Iterator[Turn]]
     ) -> Account:
         from splitvote.harness.etcd.bindings import Services, binding_of
         from splitvote.harness.progress import Progress
@@ -204,6 +201,7 @@ class Campaign:
                 on_start=progress.attach,
                 on_step=progress.note_step,
                 on_record=progress.note_record,
+                wall_ns=wall_clock(cluster),
             )
         )
         following = asyncio.create_task(progress.follow(), name="splitvote progress")
@@ -222,7 +220,7 @@ class Campaign:
         lay_out = overlapping if self._options.overlap else one_at_a_time
         return time_limit(time_s, clients(self._workload.generator, nemesis(lay_out(schedule(), time_s))))
 
-    def _conclude(self, run: RunDirectory, cluster: LocalCluster, config: RunConfig, account: Account) -> int:
+    def _conclude(self, run: RunDirectory, cluster: Backend, config: RunConfig, account: Account) -> int:
         self._console.print("checking ...")
         recording = load_recording(run.path)
         results = judge(recording, checkers_of_run(config), timeout_s=self._options.check_timeout_s)
@@ -233,6 +231,7 @@ class Campaign:
             failure=None if account.failure is None else f"{type(account.failure).__name__}: {account.failure}",
             interrupted=account.interrupted,
             harness=account.as_json(),
+            expected=expected_of(results),
         )
         for line in verdict_lines(found):
             self._console.print(line)
@@ -251,18 +250,27 @@ class Campaign:
         return found.verdict.exit_code
 
     def _report(self, run: RunDirectory) -> bool:
-        from splitvote.reports import write_report
+        """Write everything that was asked for; whether all of it could be."""
+        from splitvote.reports import append_summary, write_junit, write_report
 
-        try:
-            self._console.print(f"report:  {write_report(run.path)}")
-        except Exception as crash:  # a page that cannot be drawn must not hide the verdict
-            self._console.print(f"the report could not be written: {type(crash).__name__}: {crash}")
-            return False
-        return True
+        options = self._options
+        writers: dict[str, Callable[[], Path]] = {"report": lambda: write_report(run.path)}
+        if (junit := options.junit) is not None:
+            writers["junit"] = lambda: write_junit(run.path, junit)
+        if (summary := options.summary) is not None:
+            writers["summary"] = lambda: append_summary(run.path, summary)
+        is_complete = True
+        for name, write in writers.items():
+            try:
+                self._console.print(f"{name + ':':<8} {write()}")
+            except Exception as crash:  # a page that cannot be drawn must not hide the verdict
+                self._console.print(f"the {name} could not be written: {type(crash).__name__}: {crash}")
+                is_complete = False
+        return is_complete
 
 
 _IN_CONFIG: Final = frozenset(
-    {"workload", "seed", "cluster", "time_s", "rate", "concurrency", "store", "dry_run"}
+    {"workload", "seed", "cluster", "time_s", "rate", "concurrency", "store", "dry_run", "junit", "summary"}
 )  # these have fields of their own in RunConfig, or say nothing about the run
 
 
@@ -278,30 +286,7 @@ def _fields(options: RunOptions) -> Mapping[str, Any]:
     return fields
 
 
-def _local_cluster(options: RunOptions, directory: Path, probe: LocalCluster | None = None) -> LocalCluster:
-    """The cluster the options ask for; ``probe`` has the same binaries, inspected already."""
-    from splitvote.harness.clusters.local import LocalCluster
-
-    if probe is not None:
-        return LocalCluster(
-            directory=directory, nodes=options.nodes, etcd_by_node=probe.binaries, etcd_args=options.etcd_args
-        )
-    for_all: str | None = None
-    by_node: dict[str, str | Path] = {}
-    for given in options.etcd:
-        node, is_for_one, path = given.partition("=")
-        if is_for_one:
-            by_node[node] = path
-        elif for_all is not None:
-            raise ConfigError(f"--etcd {for_all} and --etcd {given}: give one for all nodes, others as NODE=PATH")
-        else:
-            for_all = given
-    return LocalCluster(
-        directory=directory, nodes=options.nodes, etcd=for_all, etcd_by_node=by_node, etcd_args=options.etcd_args
-    )
-
-
-def _keep_data(run: RunDirectory, cluster: LocalCluster) -> None:
+def _keep_data(run: RunDirectory, cluster: Backend) -> None:
     """Replace the data directories by copies without the preallocated space, a hundredth of the size.
 
     Where that fails (a full disk), the originals stay.
@@ -317,15 +302,8 @@ def _keep_data(run: RunDirectory, cluster: LocalCluster) -> None:
         shutil.rmtree(kept, ignore_errors=True)
 
 
-def _by_version(cluster: LocalCluster) -> dict[str, list[str]]:
-    nodes: dict[str, list[str]] = {}
-    for node, version in cluster.versions.items():
-        nodes.setdefault(version, []).append(node)
-    return nodes
-
-
 def _nemesis_maker(
-    run: RunDirectory, cluster: LocalCluster, chosen: Chosen
+    run: RunDirectory, cluster: Backend, chosen: Chosen
 ) -> Callable[[Callable[[], int]], HealingNemesis]:
     return lambda now_ns: Nemesis(Site(cluster), chosen.by_name, Journal(run.faults), now_ns=now_ns)
 

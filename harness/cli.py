@@ -1,4 +1,4 @@
-"""The command line: ``splitvote run``, ``check``, ``report``, ``heal``, ``prune``, ``doctor``, ``list``.
+"""The command line: ``splitvote run``, ``check``, ``report``, ``export``, ``zip``, ``index``, ``serve``, ``heal`` ...
 
 Everything heavy is imported by the command that needs it, so that ``--help``
 answers at once.  Our own errors are one line on stderr and an exit code; a
@@ -21,8 +21,9 @@ from splitvote.harness.errors import ConfigError, SplitvoteError, unknown
 
 USAGE_EXIT: Final = 64
 INTERRUPTED_EXIT: Final = 130
-CLUSTERS: Final = ("local",)
-LISTS: Final = ("all", "workloads", "faults", "clusters", "models", "checkers")
+CLUSTERS: Final = ("local", "sim")
+EXPORTS: Final = ("edn", "jsonl", "parquet")
+LISTS: Final = ("all", "workloads", "faults", "clusters", "models", "checkers", "mutants")
 
 
 class _Commands(click.Group):
@@ -89,6 +90,25 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> P
     return path
 
 
+def _check_slos(ctx: click.Context, _: click.Parameter, given: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse what is no service level before anything runs."""
+    from splitvote.checkers.slo import parse_slo
+
+    for slo in given:
+        parse_slo(slo)
+    return given
+
+
+_JUNIT: Final = click.option(
+    "--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write JUnit XML to this file."
+)
+_SUMMARY: Final = click.option(
+    "--summary",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Append a Markdown summary to this file, such as $GITHUB_STEP_SUMMARY.",
+)
+
+
 @cli.command()
 @click.argument("workload", type=_Names("workload", _workloads))
 @click.option(
@@ -115,6 +135,9 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> P
     type=click.FloatRange(0.5),
     help="Mean seconds between faults; 5, or less where a short run would else not see every family.",
 )
+@click.option(
+    "--slo", multiple=True, metavar="SLO", callback=_check_slos, help="As recovery<5s, p99<100ms or availability>99%."
+)
 @click.option("--overlap", is_flag=True, help="Let faults of different families overlap.")
 @click.option("--op-timeout", "op_timeout_s", type=click.FloatRange(0.05), default=2.0, show_default=True)
 @click.option(
@@ -126,6 +149,8 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> P
     help="Bound on each checker.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the schedule of faults and touch nothing.")
+@_JUNIT
+@_SUMMARY
 @click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -179,12 +204,67 @@ def check(**options: Any) -> None:
 
 @cli.command()
 @click.argument("run_path", metavar="RUN", type=click.Path(path_type=Path, exists=True))
-def report(run_path: Path) -> None:
-    """Write RUN's report.html anew from what is stored."""
+@_JUNIT
+@_SUMMARY
+def report(run_path: Path, junit: Path | None, summary: Path | None) -> None:
+    """Write RUN's report.html anew from what is stored, and what CI systems read of it."""
     from splitvote.harness.store import open_run
-    from splitvote.reports import write_report
+    from splitvote.reports import append_summary, write_junit, write_report
 
-    click.echo(write_report(open_run(run_path).path))
+    run = open_run(run_path).path
+    click.echo(write_report(run))
+    if junit is not None:
+        click.echo(write_junit(run, junit))
+    if summary is not None:
+        click.echo(append_summary(run, summary))
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--format", "format_", type=_Name("format", lambda: EXPORTS), default="edn", show_default=True)
+@click.option("--from", "read_as", default="auto", help="What a file from elsewhere is: see `check --format`.")
+@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="Instead of TEST-RUN.FORMAT.")
+def export(path: Path, format_: str, read_as: str, output: Path | None) -> None:
+    """Write a history as edn (for Jepsen's tools), jsonl or parquet: PATH is a run's directory or a file."""
+    from splitvote.harness.conversion import export as export_history
+
+    click.echo(export_history(path, format_, output=output, read_as=read_as))
+
+
+@cli.command("zip")
+@click.argument("run_path", metavar="RUN", type=click.Path(path_type=Path, exists=True))
+@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="Instead of TEST-RUN.zip.")
+def zip_(run_path: Path, output: Path | None) -> None:
+    """Write a whole RUN as one zip."""
+    from splitvote.reports.index import write_zip
+
+    click.echo(write_zip(run_path, output))
+
+
+_STORE: Final = click.argument(
+    "store", metavar="[STORE]", default=Path("store"), type=click.Path(path_type=Path, file_okay=False)
+)
+
+
+@cli.command()
+@_STORE
+def index(store: Path) -> None:
+    """Write STORE/index.html and compare.html: all runs, their trends, two side by side."""
+    from splitvote.reports.index import write_index
+
+    written = write_index(store)
+    click.echo(f"{written.path} ({written.runs} run{'' if written.runs == 1 else 's'})")
+
+
+@cli.command()
+@_STORE
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=8400, show_default=True, help="0 takes a free one.")
+def serve(store: Path, host: str, port: int) -> None:
+    """Serve STORE's index, reports and zips to browsers on this machine."""
+    from splitvote.reports.index import serve as serve_store
+
+    serve_store(store, host=host, port=port, say=click.echo)
 
 
 @cli.command()
@@ -228,7 +308,7 @@ def doctor(etcd: str | None, store: Path) -> None:
 @cli.command("list")
 @click.argument("what", default="all", type=_Name("list", lambda: LISTS))
 def list_(what: str) -> None:
-    """List workloads, faults, clusters, models, or the checkers that `check --workload` knows."""
+    """List workloads, faults, clusters, models, checkers that `check --workload` knows, mutants of `--cluster sim`."""
     from splitvote.harness.listing import listing
 
     click.echo("\n\n".join(listing(what)))

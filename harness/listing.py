@@ -1,4 +1,4 @@
-"""What ``splitvote list`` prints: the workloads, faults, clusters, models and checkers there are, a line each."""
+"""What ``splitvote list`` prints: the workloads, faults, clusters, models, checkers and mutants there are."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Final
 
-SECTIONS: Final = ("workloads", "faults", "clusters", "models", "checkers")
+SECTIONS: Final = ("workloads", "faults", "clusters", "models", "checkers", "mutants")
 
 
 def listing(what: str) -> list[str]:
     """The sections asked for ("all" or one of SECTIONS), each a text."""
-    sections = dict(zip(SECTIONS, (_workloads, _faults, _clusters, _models, _checkers), strict=True))
+    sections = dict(zip(SECTIONS, (_workloads, _faults, _clusters, _models, _checkers, _mutants), strict=True))
     chosen = sections if what == "all" else {what: sections[what]}
     return ["\n".join([f"{name}:", *(f"  {line}" for line in lines())]) for name, lines in chosen.items()]
 
@@ -36,6 +36,7 @@ def _faults() -> Iterator[str]:
 
 def _clusters() -> Iterator[str]:
     yield f"{'local':<14}{_summary('splitvote.harness.clusters.local')}"
+    yield f"{'sim':<14}{_summary('splitvote.harness.simulation.cluster')}"
 
 
 def _models() -> Iterator[str]:
@@ -48,3 +49,11 @@ def _checkers() -> Iterator[str]:
     from splitvote.harness.judge import FOREIGN_WORKLOADS
 
     yield from FOREIGN_WORKLOADS
+
+
+def _mutants() -> Iterator[str]:
+    from splitvote.harness.simulation.mutants import MUTANTS
+
+    for mutant in MUTANTS.values():
+        yield f"{mutant.name:<38}breaks: {mutant.breaks}"
+        yield f"{'':<38}{mutant.how}" + (f" (needs {' or '.join(mutant.needs)})" if mutant.needs else "")

@@ -90,6 +90,7 @@ class Plan:
     on_start: Callable[[Runner, Sampler], None] = lambda runner, sampler: None
     on_step: Callable[[str], None] = lambda step: None
     on_record: Callable[[Op], None] = lambda op: None
+    wall_ns: Callable[[], int] = time.time_ns
 
 
 @dataclass(slots=True)
@@ -173,7 +174,7 @@ class Execution:
             undo.push_async_callback(runner.close)
             lag.start()
             undo.callback(lag.stop)
-            sampler = Sampler(_need(plan.cluster, Roles), samples, now_ns=runner.now_ns, lag=lag, wall_ns=time.time_ns)
+            sampler = Sampler(_need(plan.cluster, Roles), samples, now_ns=runner.now_ns, lag=lag, wall_ns=plan.wall_ns)
             sampling = asyncio.create_task(sampler.run(), name="splitvote sampler")
             undo.push_async_callback(_end_sampling, sampling, self._fail)
             archivist = plan.cluster.capability(Archivist)

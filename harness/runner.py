@@ -116,7 +116,7 @@ class Runner:
 
     def now_ns(self) -> int:
         """Nanoseconds since the start of the run, by the loop's clock."""
-        return int((self._loop.time() - self.origin_s) * 1e9)
+        return round((self._loop.time() - self.origin_s) * 1e9)
 
     async def run(self, generator: GeneratorLike) -> None:
         """Run a generator until it is exhausted and nothing is open, it is stopped, or our own side fails.
@@ -330,7 +330,7 @@ class Runner:
     def _record(self, op: Op, kind: str) -> Op:
         op = Op(
             self._records,
-            int((self._loop.time() - self.origin_s) * 1e9),
+            round((self._loop.time() - self.origin_s) * 1e9),
             op.process,
             kind,  # type: ignore[arg-type]
             op.f,

@@ -11,7 +11,18 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 ROOMS = ("harness", "workloads", "nemesis", "checkers", "reports")
 
 RECORDS = frozenset(
-    f"harness.{name}" for name in ("op", "history", "jsonl", "result", "recording", "archive", "errors")
+    f"harness.{name}"
+    for name in (
+        "op",
+        "history",
+        "jsonl",
+        "result",
+        "recording",
+        "archive",
+        "errors",
+        "spans",
+        "availability",
+    )
 )
 ALLOWED = {
     "checkers": {"checkers"} | RECORDS,

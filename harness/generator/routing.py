@@ -181,7 +181,7 @@ def restarted(gen: Routed, threads: int) -> Routed:
     if layout is None:
         return gen
     slots = gen.slots
-    for slot in {layout.slot_of[thread - layout.base] for thread in bits(threads & layout.threads)}:
+    for slot in sorted({layout.slot_of[thread - layout.base] for thread in bits(threads & layout.threads)}):
         slots = _with_slot(slots, slot, None)
         threads |= layout.masks[slot]
     return msgspec.structs.replace(gen, slots=slots, done=gen.done & ~threads, asleep=gen.asleep & ~threads)

@@ -48,6 +48,8 @@ class Standing:
     value: bytes
     create_revision: int
     mod_revision: int
+    version: int
+    lease: int
     revision: int
 
 
@@ -131,7 +133,7 @@ async def leader_of(rpc: Rpc, prefix: bytes, *, timeout_s: float) -> tuple[int, 
     """Read who leads: the revision of the answer (its own place), and the leader, if there is one."""
     answer = await rpc.unary(RANGE, oldest_key(prefix + b"/"), timeout_s=timeout_s)
     revision = answer.header.revision
-    return revision, _standing(answer.kvs[0], revision) if answer.kvs else None
+    return revision, standing_of(answer.kvs[0], revision) if answer.kvs else None
 
 
 class Observer:
@@ -184,7 +186,7 @@ class Observer:
             first = next((event for event in await self._watch.events() if event.type == pb.Event.PUT), None)
             if first is not None:  # the first put of an empty prefix is the leader's
                 self.close()
-                await self._follow(_standing(first.kv, first.kv.mod_revision))
+                await self._follow(standing_of(first.kv, first.kv.mod_revision))
 
     async def _await_first(self, revision: int) -> None:
         below = self._prefix + b"/"
@@ -202,8 +204,9 @@ class Observer:
             if event.type == pb.Event.DELETE:
                 self.close()  # deposed: who leads now is for the next read to say
                 return
-            self._ready.append(_standing(event.kv, event.kv.mod_revision))
+            self._ready.append(standing_of(event.kv, event.kv.mod_revision))
 
 
-def _standing(kv: pb.KeyValue, revision: int) -> Standing:
-    return Standing(kv.key, kv.value, kv.create_revision, kv.mod_revision, revision)
+def standing_of(kv: pb.KeyValue, revision: int) -> Standing:
+    """A leader by its key as an answer or event shows it."""
+    return Standing(kv.key, kv.value, kv.create_revision, kv.mod_revision, kv.version, kv.lease, revision)

@@ -14,7 +14,7 @@ from typing import Final
 
 from splitvote.harness.errors import TransportError
 from splitvote.harness.etcd.methods import CAMPAIGN, LEADER, OBSERVE, PROCLAIM, RESIGN
-from splitvote.harness.etcd.recipes.election import Guarded, Standing
+from splitvote.harness.etcd.recipes.election import Guarded, Standing, standing_of
 from splitvote.harness.etcd.recipes.session import Session
 from splitvote.harness.etcd.recipes.waiting import has_created
 from splitvote.harness.etcd.rpc import Rpc, Stream
@@ -83,7 +83,7 @@ async def served_leader_of(rpc: Rpc, prefix: bytes, *, timeout_s: float) -> tupl
         if error.message != NO_LEADER:
             raise
         return None, None
-    return answer.header.revision, _standing(answer)
+    return answer.header.revision, standing_of(answer.kv, answer.header.revision)
 
 
 class ServedObserver:
@@ -110,7 +110,7 @@ class ServedObserver:
         except TransportError:
             self.close()
             raise
-        return _standing(answer)
+        return standing_of(answer.kv, answer.header.revision)
 
     async def _open(self) -> Stream[v3election.LeaderRequest, v3election.LeaderResponse]:
         try:
@@ -124,8 +124,3 @@ class ServedObserver:
         if self._stream is not None:
             self._stream.cancel()
             self._stream = None
-
-
-def _standing(answer: v3election.LeaderResponse) -> Standing:
-    kv = answer.kv
-    return Standing(kv.key, kv.value, kv.create_revision, kv.mod_revision, answer.header.revision)

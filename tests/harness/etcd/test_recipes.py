@@ -304,7 +304,9 @@ def test_candidates_lead_in_the_order_of_their_keys_and_the_first_can_lead_again
             later = [other for other in campaigns if not campaigns[other].done()]
             assert later == [other for other in campaigns if other > node]
             revision, leader = await leader_of(connections["n2"], prefix, timeout_s=PATIENCE_S)
-            assert leader == Standing(elections[node].key, node.encode(), mine, mine, revision)
+            assert leader == Standing(
+                elections[node].key, node.encode(), mine, mine, 1, elections[node].session.lease, revision
+            )
             reigns.append((node, mine, seen))
             assert (await elections[node].resign(timeout_s=PATIENCE_S)).succeeded
         again = await campaign(elections["n1"], b"again")

@@ -1,0 +1,159 @@
+"""How much virtual time passes in a second of the processor's: whole runs, and many short ones with their checkers.
+
+The load is the register workload at 200 operations a second on five nodes
+under every fault that the simulation has, through the very harness of a real
+run: generators, clients, nemesis, sampler and archivist, everything written to
+disk.  A calibration loop in the same run says how fast this machine is today;
+the bars are scaled by it.
+
+    python bench/simulation.py [--seconds S] [--rounds N] [--seeds N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+from splitvote.harness import clock
+from splitvote.harness.cluster import Archivist
+from splitvote.harness.etcd.bindings import Services, binding_of
+from splitvote.harness.generator import clients, nemesis, time_limit
+from splitvote.harness.jsonl import read_all
+from splitvote.harness.judge import checkers_of_run, judge, overall, workloads_of
+from splitvote.harness.recording import ClusterSample, RunConfig
+from splitvote.harness.result import Verdict
+from splitvote.harness.run import Execution, Plan
+from splitvote.harness.simulation.cluster import SimulatedCluster
+from splitvote.harness.simulation.logs import wall_ns
+from splitvote.harness.store import RunDirectory, create_run, load_recording
+from splitvote.nemesis import Journal, Nemesis, Site, one_at_a_time, parse_faults, turns
+
+VIRTUAL_S_BAR: Final = 20.0
+"""Virtual seconds a second of one core."""
+
+SEEDS_BAR: Final = 4_000
+"""Runs of 10 virtual seconds an hour of one core, checking included."""
+
+GROWTH_BAR_BYTES: Final = 20_000
+"""How much a run may leave behind in memory: 20 MB in a thousand."""
+
+REFERENCE_CALIBRATION_S: Final = 0.06
+"""What the calibration loop took on the machine the bars were set on (median)."""
+
+NODES, RATE, CONCURRENCY = 5, 200.0, 10
+
+
+def calibrate() -> float:
+    """Seconds of a fixed piece of interpreter work."""
+    started = time.process_time()
+    total = 0
+    for number in range(2_000_000):
+        total += number & 7
+    return time.process_time() - started
+
+
+def simulate(store: Path, seed: int, time_s: float) -> RunDirectory:
+    """One run, as `splitvote run register --cluster sim --faults all` does it."""
+    run = create_run(store, "register", seed)
+    cluster = SimulatedCluster(directory=run.path, nodes=NODES, seed=seed)
+    chosen = parse_faults("all", cluster)
+    workload = workloads_of("register", concurrency=CONCURRENCY, rate=RATE, time_s=time_s, options={})
+    interval_s = min(5.0, time_s / 30)
+    connections = cluster.connections()
+    services = Services(nodes=connections, names=cluster.nodes, timeout_s=2.0, archivist=cluster.capability(Archivist))
+    faults = one_at_a_time(turns(list(chosen.faults.values()), seed, interval_s=interval_s), time_s)
+    plan = Plan(
+        run=run,
+        cluster=cluster,
+        binding=binding_of(["register"], services),
+        nemesis=lambda now_ns: Nemesis(Site(cluster), chosen.by_name, Journal(run.faults), now_ns=now_ns),
+        generator=time_limit(time_s, clients(workload.generator, nemesis(faults))),
+        final=workload.final,
+        concurrency=CONCURRENCY,
+        seed=seed,
+        backstop_s=7.0,
+        wall_ns=wall_ns,
+    )
+    account = clock.run(Execution(plan).execute())
+    assert account.failure is None, account.failure
+    run.write_json(
+        run.config,
+        RunConfig(
+            workload="register",
+            seed=seed,
+            cluster="sim",
+            nodes=cluster.nodes,
+            splitvote_version="bench",
+            started_at="",
+            time_s=time_s,
+            rate=RATE,
+            concurrency=CONCURRENCY,
+        ),
+    )
+    return run
+
+
+def virtual_seconds(store: Path, time_s: float) -> float:
+    """Virtual seconds a second of the processor's, of one run with its history written."""
+    started = time.process_time()
+    run = simulate(store, 7, time_s)
+    elapsed = time.process_time() - started
+    samples, _ = read_all(run.samples, ClusterSample)
+    return samples[-1].time_ns / 1e9 / elapsed
+
+
+def explore(store: Path, seeds: range) -> tuple[float, float]:
+    """Runs of 10 virtual seconds an hour, each judged; and how many bytes each leaves behind in memory."""
+    grown_from = 0
+    started = time.process_time()
+    for place, seed in enumerate(seeds):
+        if place == len(seeds) // 2:
+            grown_from = resident_bytes()
+        run = simulate(store, seed, 10.0)
+        recording = load_recording(run.path)
+        assert recording.config is not None
+        verdict = overall(judge(recording, checkers_of_run(recording.config), timeout_s=60))
+        assert verdict in (Verdict.VALID, Verdict.UNKNOWN), f"seed {seed}: {verdict}"
+    elapsed = time.process_time() - started
+    return 3600 * len(seeds) / elapsed, (resident_bytes() - grown_from) / max(1, len(seeds) - len(seeds) // 2)
+
+
+def resident_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def report(what: str, value: float, bar: float, *, unit: str, at_least: bool = True) -> bool:
+    is_met = value >= bar if at_least else value <= bar
+    print(f"{what}: {value:,.1f} {unit}, bar {bar:,.0f}  {'ok' if is_met else 'MISSED'}")
+    return is_met
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=20)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        store = Path(scratch)
+        rounds = [(calibrate(), virtual_seconds(store, options.seconds)) for _ in range(options.rounds)]
+        slower = statistics.median(took for took, _ in rounds) / REFERENCE_CALIBRATION_S
+        passed = statistics.median(virtual_s for _, virtual_s in rounds)
+        seeds_an_hour, growth = explore(store, range(options.seeds))
+    print(f"unscaled: {passed:.1f} virtual seconds a second, {seeds_an_hour:,.0f} runs an hour")
+    met = [
+        report("5 nodes, 200 ops/s, faults on", passed * slower, VIRTUAL_S_BAR, unit="virtual s/s"),
+        report("10 s runs with checking", seeds_an_hour * slower, SEEDS_BAR, unit="runs an hour"),
+        report("memory", growth, GROWTH_BAR_BYTES, unit="bytes a run", at_least=False),
+    ]
+    return 0 if all(met) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
