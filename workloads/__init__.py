@@ -11,6 +11,11 @@ from splitvote.workloads.workload import Workload, WorkloadOptions
 NAMES: Final = (
     "register",
     "kv",
+    "watch",
+    "election",
+    "lease",
+    "lock",
+    "lock-set",
     "append",
     "wr",
     "set",
@@ -20,10 +25,6 @@ NAMES: Final = (
     "unique-ids",
     "long-fork",
     "causal",
-    "lock",
-    "lock-set",
-    "election",
-    "lease",
 )
 """Every workload; each is the module of that name, with a function ``workload(options)``."""
 

@@ -186,7 +186,7 @@ async def _take_turn(
     create = pb.WatchCreateRequest(key=_EVERYTHING, range_end=_EVERYTHING, start_revision=first, fragment=True)
     await stream.send(pb.WatchRequest(create_request=create))
     opened_at = last = -1
-    watch_id = 0
+    watch_id: int | None = None
     is_cancelling = False
     unfinished: list[pb.Event] = []
     while True:
@@ -196,6 +196,8 @@ async def _take_turn(
         patience.reschedule(loop.time() + ANSWER_BOUND_S)
         if answer.created:
             opened_at, watch_id = answer.header.revision, answer.watch_id
+        if answer.watch_id != watch_id:
+            continue  # of an earlier turn's watch: one that a compaction ends while it is cancelled is over twice
         if answer.canceled:
             if answer.compact_revision:
                 account.note_hole(node, answer.compact_revision)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +104,68 @@ def test_nothing_is_compacted_that_the_archive_lacks(three: Any, connected: Call
         assert not archive_at(tmp_path / "archive.jsonl").untold(first, compacted)
 
     connected(three, body)
+
+
+class TwiceEnded:
+    """A member on which something is written with every request, and which says twice that a watch is over.
+
+    As etcd does of one that a compaction ends while its cancel is on its way.
+    """
+
+    def __init__(self) -> None:
+        self.revision = 5
+        self._watches: list[int] = []
+        self._created = 0
+        self._answers: asyncio.Queue[pb.WatchResponse] = asyncio.Queue()
+
+    async def stream(self, *_: Any, **__: Any) -> TwiceEnded:
+        return self
+
+    def cancel(self) -> None:
+        self._watches.clear()
+
+    async def receive(self) -> pb.WatchResponse:
+        return await self._answers.get()
+
+    async def send(self, request: pb.WatchRequest) -> None:
+        header = pb.ResponseHeader(revision=self.revision)
+        if request.HasField("create_request"):
+            number, first = self._created, request.create_request.start_revision
+            self._created += 1
+            self._watches.append(number)
+            self._answers.put_nowait(pb.WatchResponse(header=header, watch_id=number, created=True))
+            if first <= self.revision:
+                self._tell(number, range(first, self.revision + 1))
+        else:
+            number = request.cancel_request.watch_id
+            self._watches.remove(number)
+            for _ in range(2):
+                self._answers.put_nowait(pb.WatchResponse(header=header, watch_id=number, canceled=True))
+        self.revision += 1
+        for number in self._watches:
+            self._tell(number, [self.revision])
+
+    def _tell(self, number: int, revisions: Iterable[int]) -> None:
+        events = [pb.Event(kv=pb.KeyValue(key=b"a", mod_revision=revision)) for revision in revisions]
+        self._answers.put_nowait(
+            pb.WatchResponse(header=pb.ResponseHeader(revision=self.revision), watch_id=number, events=events)
+        )
+
+
+def test_a_watch_that_is_over_twice_does_not_end_the_next(tmp_path: Path) -> None:
+    """Else a watch would be left behind, and what it tells be taken for all there is."""
+
+    async def body() -> None:
+        member = TwiceEnded()
+        archivist = EtcdArchivist({"n1": member})  # type: ignore[dict-item]
+        writer = JsonLinesWriter[ArchiveRecord](tmp_path / "archive.jsonl")
+        archivist.start(writer, lambda: 7)
+        for _ in range(6):
+            assert await archivist.reach(member.revision, timeout_s=BOUND_S)
+        await archivist.stop()
+        writer.close()
+
+    asyncio.run(body())
+    told = archive_at(tmp_path / "archive.jsonl").told
+    assert len(told) > 10
+    assert all([event.mod_revision for event in events] == [revision] for revision, events in told.items())

@@ -17,6 +17,21 @@ from splitvote.harness.etcd.stubs import rpc_pb2 as pb
 pytestmark = pytest.mark.etcd
 
 TIMEOUT_S = 10.0
+TRIES = 3
+
+
+async def patiently(rpc: Any, method: Any, request: Any) -> Any:
+    """A server-side lock or campaign: a member under load has once left its first such call without an answer.
+
+    The same lease asks for the same key, so that asking again is the same claim.
+    """
+    for turn in range(TRIES):
+        try:
+            return await rpc.unary(method, request, timeout_s=TIMEOUT_S)
+        except TransportError as error:
+            if error.code != "DEADLINE_EXCEEDED" or turn == TRIES - 1:
+                raise
+    raise AssertionError
 
 
 def test_kv_puts_reads_deletes_and_pages(one: Any, connected: Callable[..., Any]) -> None:
@@ -204,7 +219,7 @@ def test_lock_waits_for_its_turn(one: Any, connected: Callable[..., Any]) -> Non
         leases = [
             (await rpc.unary(m.LEASE_GRANT, pb.LeaseGrantRequest(TTL=60), timeout_s=TIMEOUT_S)).ID for _ in range(2)
         ]
-        first = await rpc.unary(m.LOCK, lock_pb2.LockRequest(name=b"lock", lease=leases[0]), timeout_s=TIMEOUT_S)
+        first = await patiently(rpc, m.LOCK, lock_pb2.LockRequest(name=b"lock", lease=leases[0]))
         assert first.key.startswith(b"lock/")
         second = asyncio.create_task(
             rpc.unary(m.LOCK, lock_pb2.LockRequest(name=b"lock", lease=leases[1]), timeout_s=TIMEOUT_S)
@@ -227,7 +242,7 @@ def test_election_campaigns_proclaims_is_observed_and_resigns(one: Any, connecte
         lease = (await rpc.unary(m.LEASE_GRANT, pb.LeaseGrantRequest(TTL=60), timeout_s=TIMEOUT_S)).ID
         name = election_pb2.LeaderRequest(name=b"election")
         campaign = election_pb2.CampaignRequest(name=b"election", lease=lease, value=b"me")
-        won = await rpc.unary(m.CAMPAIGN, campaign, timeout_s=TIMEOUT_S)
+        won = await patiently(rpc, m.CAMPAIGN, campaign)
         assert won.leader.lease == lease
         observing = await rpc.stream(m.OBSERVE, name)
         seen = await observing.receive()
