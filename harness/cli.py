@@ -332,6 +332,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output went away
         sys.stderr.close()
         status = 0
+    except Exception as crash:  # else Python's own exit code would say INVALID
+        import traceback
+
+        traceback.print_exc()
+        _say_error(f"crashed: {type(crash).__name__}: {crash} (a defect of splitvote, please report it)")
+        status = SplitvoteError.exit_code
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -183,6 +183,18 @@ def test_list_names_workloads_faults_clusters_and_models(capfd: pytest.CaptureFi
     assert all(name in out for name in ("register", "kill", "partition", "local", "cas-register", "bank"))
 
 
+def test_a_crash_of_our_own_is_no_verdict(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python would exit with 1, which is INVALID's code."""
+
+    def crash(*_: object) -> None:
+        raise ZeroDivisionError("as a defect would")
+
+    monkeypatch.setattr("splitvote.harness.listing.listing", crash)
+    code, _, err = splitvote(capfd, "list")
+    assert code == 3
+    assert "splitvote: crashed: ZeroDivisionError: as a defect would" in err
+
+
 def test_prune_says_what_would_go_and_removes_old_valid_runs_only(
     capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
