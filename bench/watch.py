@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--etcd", type=Path, default=versions / "3.5.30" / "etcd", help="the etcd binary")
     parser.add_argument("--writers", type=int, default=60)
     parser.add_argument("--watchers", type=int, default=20)
-    parser.add_argument("--rate", type=float, default=5000.0, help="writes asked for, a second")
+    parser.add_argument("--rate", type=float, default=100_000.0, help="writes asked for, a second")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10.0)
     given = parser.parse_args()

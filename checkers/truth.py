@@ -5,10 +5,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from splitvote.harness.archive import Archive, StoreEvent
 from splitvote.harness.recording import Recording
+
+NO_ARCHIVE: Final = "no archive of the store's history was kept, so there is no truth"
 
 
 class KeyState(NamedTuple):
@@ -84,6 +86,9 @@ def state_of(event: StoreEvent) -> KeyState | None:
     return KeyState(event.value, event.create_revision, event.mod_revision, event.version, event.lease)
 
 
-def final_revision(recording: Recording) -> int | None:
-    """The newest revision that any member had at the end; None when none was asked or answered."""
-    return None if recording.final is None else recording.final.newest_revision
+def truth_of(recording: Recording, prefix: str) -> Truth | None:
+    """The truth below a prefix, doubted beyond what the archive has; None without an archive (``NO_ARCHIVE``)."""
+    if recording.archive is None or not recording.archive.told:
+        return None
+    newest = None if recording.final is None else recording.final.newest_revision
+    return Truth(recording.archive, prefix, final_revision=newest)

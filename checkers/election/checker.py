@@ -17,7 +17,7 @@ from splitvote.checkers.election.claims import Claims
 from splitvote.checkers.election.observers import check_observers
 from splitvote.checkers.election.reigns import Reigns
 from splitvote.checkers.findings import Findings
-from splitvote.checkers.truth import Truth, final_revision
+from splitvote.checkers.truth import NO_ARCHIVE, truth_of
 from splitvote.harness.op import Operation
 from splitvote.harness.recording import Recording
 from splitvote.harness.result import Budget, Result, Verdict
@@ -41,12 +41,10 @@ class ElectionChecker:
 
     def check(self, recording: Recording, budget: Budget) -> Result:
         """Judge the recording; UNKNOWN without an archive, or where it has holes."""
-        if recording.archive is None or not recording.archive.told:
-            return Result(
-                self.name, Verdict.UNKNOWN, "no archive of the store's history was kept, so there is no truth"
-            )
-        newest = final_revision(recording)
-        truth = Truth(recording.archive, self._prefix, final_revision=newest)
+        truth = truth_of(recording, self._prefix)
+        if truth is None:
+            return Result(self.name, Verdict.UNKNOWN, NO_ARCHIVE)
+        newest = None if recording.final is None else recording.final.newest_revision
         budget.check(len(recording.history))
         claims = Claims(recording.history)
         case = Case(

@@ -24,7 +24,7 @@ from splitvote.checkers.kv.attribution import Attribution, attribute
 from splitvote.checkers.kv.compaction import check_compaction
 from splitvote.checkers.kv.order import check_members, check_real_time, floors_of
 from splitvote.checkers.kv.requests import evaluate, has_written, may_write
-from splitvote.checkers.truth import Truth, final_revision
+from splitvote.checkers.truth import NO_ARCHIVE, Truth, truth_of
 from splitvote.harness.op import Operation
 from splitvote.harness.recording import Recording
 from splitvote.harness.result import Budget, Result, Verdict
@@ -42,11 +42,9 @@ class KvChecker:
 
     def check(self, recording: Recording, budget: Budget) -> Result:
         """Judge the recording; UNKNOWN without an archive, or where it has holes."""
-        if recording.archive is None or not recording.archive.told:
-            return Result(
-                self.name, Verdict.UNKNOWN, "no archive of the store's history was kept, so there is no truth"
-            )
-        truth = Truth(recording.archive, self._prefix, final_revision=final_revision(recording))
+        truth = truth_of(recording, self._prefix)
+        if truth is None:
+            return Result(self.name, Verdict.UNKNOWN, NO_ARCHIVE)
         operations = recording.history.operations
         findings = Findings()
         floors = floors_of(recording.history, operations)

@@ -15,7 +15,7 @@ from splitvote.checkers.lease.evidence import Lease, leases_of
 from splitvote.checkers.lease.expiry import ExpiryRules
 from splitvote.checkers.lease.leftovers import check_leftovers
 from splitvote.checkers.lease.timeline import Timeline
-from splitvote.checkers.truth import Truth, final_revision
+from splitvote.checkers.truth import NO_ARCHIVE, Truth, truth_of
 from splitvote.harness.archive import Archive
 from splitvote.harness.op import Operation
 from splitvote.harness.recording import Recording
@@ -38,11 +38,9 @@ class LeaseChecker:
 
     def check(self, recording: Recording, budget: Budget) -> Result:
         """Judge the recording."""
-        if recording.archive is None or not recording.archive.told:
-            return Result(
-                self.name, Verdict.UNKNOWN, "no archive of the store's history was kept, so there is no truth"
-            )
-        truth = Truth(recording.archive, self._prefix, final_revision=final_revision(recording))
+        truth = truth_of(recording, self._prefix)
+        if truth is None or recording.archive is None:
+            return Result(self.name, Verdict.UNKNOWN, NO_ARCHIVE)
         findings = Findings()
         stats = self._judge(recording, recording.archive, truth, findings, budget)
         return _result(self.name, truth, findings, stats)

@@ -18,7 +18,7 @@ from splitvote.checkers.lock.claims import NOT_IN_TIME, Claim, read
 from splitvote.checkers.lock.grants import Grant, check_turns, granted
 from splitvote.checkers.lock.keys import check_deletions, check_puts, check_releases
 from splitvote.checkers.lock.lives import Lives, lives_of
-from splitvote.checkers.truth import Truth
+from splitvote.checkers.truth import NO_ARCHIVE, Truth, truth_of
 from splitvote.harness.op import Operation
 from splitvote.harness.recording import Recording
 from splitvote.harness.result import Budget, Result, Verdict
@@ -36,12 +36,9 @@ class LockChecker:
 
     def check(self, recording: Recording, budget: Budget) -> Result:
         """Judge the recording; UNKNOWN without an archive, or where it has holes."""
-        if recording.archive is None or not recording.archive.told:
-            return Result(
-                self.name, Verdict.UNKNOWN, "no archive of the store's history was kept, so there is no truth"
-            )
-        newest = None if recording.final is None else recording.final.newest_revision
-        truth = Truth(recording.archive, self._prefix, final_revision=newest)
+        truth = truth_of(recording, self._prefix)
+        if truth is None:
+            return Result(self.name, Verdict.UNKNOWN, NO_ARCHIVE)
         budget.check(len(recording.history))
         lives = lives_of(truth, self._prefix)
         claims, releases = read(recording.history, self._prefix)

@@ -20,9 +20,10 @@ from typing import Any, Final
 
 from splitvote.checkers.compactions import Compactions
 from splitvote.checkers.findings import Findings
+from splitvote.checkers.truth import NO_ARCHIVE, truth_of
 from splitvote.checkers.watch.exercise import exercised
 from splitvote.checkers.watch.logs import Logs, WatchLog, logs_of
-from splitvote.checkers.watch.plan import WatchPlan
+from splitvote.checkers.watch.plan import PREFIX, WatchPlan
 from splitvote.checkers.watch.rules import WatchJudge
 from splitvote.checkers.watch.truth import WatchTruth
 from splitvote.checkers.watch.writers import Writers
@@ -47,11 +48,11 @@ class WatchChecker:
 
     def check(self, recording: Recording, budget: Budget) -> Result:
         """Judge the recording; UNKNOWN without an archive, where much of it has no truth, or where nothing was told."""
-        if recording.archive is None or not recording.archive.told:
-            reason = "no archive of the store's history was kept, so there is no truth"
-            return Result(self.name, Verdict.UNKNOWN, reason)
+        states = truth_of(recording, PREFIX)
+        if states is None:
+            return Result(self.name, Verdict.UNKNOWN, NO_ARCHIVE)
         operations = recording.history.operations
-        truth = WatchTruth(recording)
+        truth = WatchTruth(states)
         compactions = Compactions(recording, operations)
         findings = Findings()
         Writers(operations).check(truth, findings)

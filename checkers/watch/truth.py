@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 
-from splitvote.checkers.truth import Truth, final_revision
+from splitvote.checkers.truth import Truth
 from splitvote.checkers.watch.plan import PREFIX, Told, Watched, digest
 from splitvote.harness.archive import StoreEvent
-from splitvote.harness.recording import Recording
 
 
 class Expected:
@@ -29,9 +28,8 @@ class Expected:
 class WatchTruth:
     """All events up to ``known``; ``doubt`` says why no more is known, None where the archive reaches the end."""
 
-    def __init__(self, recording: Recording) -> None:
-        assert recording.archive is not None
-        self._states = Truth(recording.archive, PREFIX, final_revision=final_revision(recording))
+    def __init__(self, states: Truth) -> None:
+        self._states = states
         self.known = self._states.known
         self.doubt = self._states.doubt
         self.at_revision: dict[int, list[Told]] = {
