@@ -150,15 +150,16 @@ def _after(keys: tuple[str, ...], place: int, count: int) -> str:
 
 
 class WatchOps(msgspec.Struct, frozen=True, gc=False):
-    """An endless mix of streams of watches; ``most`` is how many watches one may have."""
+    """An endless mix of streams of watches; ``most`` is how many watches one may have, ``longest_s`` its length."""
 
     keys: tuple[str, ...]
     most: int
+    longest_s: float
     observes: bool = False
 
     def op(self, ctx: Context) -> Answer:
         """One stream."""
-        made = fill_in(Op(f="watch", value=value_of(_mixed_plan(self.keys, self.most, ctx))), ctx)
+        made = fill_in(Op(f="watch", value=value_of(_mixed_plan(self, ctx))), ctx)
         return None if made is None else (made, self)
 
     def update(self, ctx: Context, event: Op) -> Generator:
@@ -175,9 +176,10 @@ _WATCH: Final = 100
 _LANES_A_WATCH: Final = 8
 
 
-def _mixed_plan(keys: tuple[str, ...], most: int, ctx: Context) -> WatchPlan:
+def _mixed_plan(ops: WatchOps, ctx: Context) -> WatchPlan:
     """A stream of any kind: crowded or not, cut or not, read slowly or not, asking for progress or not."""
-    for_s = round(2 + ctx.unit(_LENGTH) * (LONGEST_S - 2), 2)
+    keys, most = ops.keys, ops.most
+    for_s = round(ops.longest_s * (0.25 + 0.75 * ctx.unit(_LENGTH)), 2)
     size = ctx.unit(_SIZE)
     is_crowded = size < 0.12
     count = min(most, KINDS_IN_CROWD if is_crowded else 1 + ctx.below(20 if size < 0.4 else 5, _WATCHES))
@@ -238,25 +240,27 @@ def workload(options: WorkloadOptions) -> Workload:
     """The watch workload, over ``options.keys`` keys (40).
 
     Options: ``watchers``, the client threads that watch (half of them);
-    ``watches``, the most watches on one stream (300); ``watching`` (mixed, all),
-    where "all" is streams of one watch each, of all normal keys from now on.
+    ``watches``, the most watches on one stream (300); ``longest_s``, the seconds
+    that a stream lasts at the most (8); ``watching`` (mixed, all), where "all" is
+    streams of one watch each, of all normal keys from now on, for ``longest_s``.
     """
     options.need_threads("watch", 2)
     keys = tuple(f"k{number:04}" for number in range(options.keys or KEYS))
     watchers = round(options.number("watchers", max(1, int(options.concurrency * WATCHERS_SHARE))))
     options.need_threads(f"watch with {watchers} watchers", watchers + 1)
     writes = WriteOps(keys, min(0.02, COMPACTIONS_A_S / options.rate), min(0.02, WIDE_A_S / options.rate))
-    streams: GeneratorLike = WatchOps(keys, round(options.number("watches", WATCHES)))
+    longest_s = options.number("longest_s", LONGEST_S)
+    streams: GeneratorLike = WatchOps(keys, round(options.number("watches", WATCHES)), longest_s)
     if options.choice("watching", ("mixed", "all")) == "all":
-        streams = repeat(Op(f="watch", value=value_of(WatchPlan(watches=(Watched(*NORMAL),), for_s=LONGEST_S))))
+        streams = repeat(Op(f="watch", value=value_of(WatchPlan(watches=(Watched(*NORMAL),), for_s=longest_s))))
     return Workload(
         name="watch",
         generator=reserve(watchers, delay(1 / (MOST_STREAMS_A_S * watchers), streams), rate(options.rate, writes)),
         final=lambda _: _watch_everything(keys),
         checkers=(WatchChecker(),),
         least_ok=LEAST_OK,
-        longest_op_s=CONVERGE_BOUND_S + LONGEST_S,
-        options=("watchers", "watches", "watching"),
+        longest_op_s=CONVERGE_BOUND_S + longest_s,
+        options=("watchers", "watches", "longest_s", "watching"),
     )
 
 

@@ -88,6 +88,9 @@ class ConnectionOptions:
             ("grpc.max_reconnect_backoff_ms", 200),
             ("grpc.min_reconnect_backoff_ms", self.connect_timeout_ms),
             ("grpc.enable_http_proxy", 0),
+            # Else windows grow to megabytes, and a reader of a watch that falls behind holds thousands of answers of
+            # one event each, where the member would put them together: then it never catches up.
+            ("grpc.http2.bdp_probe", 0),
             ("grpc.service_config_disable_resolution", 1),
             ("grpc.max_receive_message_length", -1),
             ("grpc.max_send_message_length", -1),

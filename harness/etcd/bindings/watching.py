@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from itertools import count
+from typing import Final
 
 from splitvote.checkers.watch.plan import PREFIX, Watched, WatchPlan, plan_of
 from splitvote.harness.client import Emit
@@ -20,6 +21,10 @@ from splitvote.harness.etcd.methods import RANGE
 from splitvote.harness.etcd.outcomes import classify
 from splitvote.harness.etcd.stubs import rpc_pb2 as pb
 from splitvote.harness.op import Op
+
+
+ASK_BOUND_S: Final = 5.0
+"""How long to ask for the newest revision; the members have recovered by then."""
 
 
 class Horizon:
@@ -63,7 +68,7 @@ async def converge(op: Op, emit: Emit, services: Services, node: str, horizon: H
     The answer is that revision and the members.
     """
     try:
-        newest = await _newest_revision(services, node, patience_s=plan_of(op.value).for_s)
+        newest = await _newest_revision(services, node)
     except TransportError as error:
         return op.completed("fail", error=classify(error, "read").text, node=node)
     horizon.note_revision(newest)
@@ -74,10 +79,10 @@ async def converge(op: Op, emit: Emit, services: Services, node: str, horizon: H
     return op.completed("ok", value=[newest, list(members)], node=node)
 
 
-async def _newest_revision(services: Services, node: str, *, patience_s: float) -> int:
+async def _newest_revision(services: Services, node: str) -> int:
     """The store's newest revision, by a linearizable read; TransportError when none is answered in time."""
     loop = asyncio.get_running_loop()
-    end_s = loop.time() + patience_s
+    end_s = loop.time() + ASK_BOUND_S
     request = pb.RangeRequest(key=PREFIX.encode(), count_only=True)
     while True:
         try:
