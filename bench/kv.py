@@ -86,21 +86,19 @@ async def workload(cluster: LocalCluster, folder: Path, seconds: float, seed: in
 
 
 async def measure(binary: Path, rounds: int, seconds: float) -> tuple[float, float, float]:
-    """Medians of the plain loop, of the workload, and of their ratio in the same round."""
+    """Medians of the plain loop, of the workload, and of their ratio in the same round; each has a young cluster."""
     found: list[tuple[float, float]] = []
-    with tempfile.TemporaryDirectory(prefix="splitvote-bench-") as folder:
-        cluster = LocalCluster(directory=Path(folder), nodes=3, etcd=str(binary))
-        async with cluster:
-            endpoints = [cluster.endpoints[node] for node in cluster.nodes]
-            for turn in range(rounds):
-                if turn % 2:
-                    theirs = await bare_puts(endpoints, seconds)
-                    ours = await workload(cluster, Path(folder), seconds, turn)
-                else:
-                    ours = await workload(cluster, Path(folder), seconds, turn)
-                    theirs = await bare_puts(endpoints, seconds)
-                found.append((theirs, ours))
-                print(f"round {turn + 1}: plain puts {theirs:,.0f}/s, kv {ours:,.0f} ops/s", flush=True)
+    for turn in range(rounds):
+        figures = {}
+        for contender in ("kv", "plain") if turn % 2 else ("plain", "kv"):
+            with tempfile.TemporaryDirectory(prefix="splitvote-bench-") as folder:
+                async with LocalCluster(directory=Path(folder), nodes=3, etcd=str(binary)) as cluster:
+                    if contender == "kv":
+                        figures[contender] = await workload(cluster, Path(folder), seconds, turn)
+                    else:
+                        figures[contender] = await bare_puts(list(cluster.endpoints.values()), seconds)
+        found.append((figures["plain"], figures["kv"]))
+        print(f"round {turn + 1}: plain puts {found[-1][0]:,.0f}/s, kv {found[-1][1]:,.0f} ops/s", flush=True)
     plain, kv = (statistics.median(each) for each in zip(*found, strict=True))
     return plain, kv, statistics.median(ours / theirs for theirs, ours in found)
 

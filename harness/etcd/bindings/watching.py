@@ -22,7 +22,6 @@ from splitvote.harness.etcd.outcomes import classify
 from splitvote.harness.etcd.stubs import rpc_pb2 as pb
 from splitvote.harness.op import Op
 
-
 ASK_BOUND_S: Final = 5.0
 """How long to ask for the newest revision; the members have recovered by then."""
 
