@@ -43,6 +43,7 @@ fuzz: $(VENV)/.dev $(ETCD_VERSIONS)/.complete
 	$(BIN)/python tests/checkers/kv/fuzz.py --histories 20000 --seed 1
 	$(BIN)/python tests/checkers/watch/fuzz.py --histories 20000 --seed 1
 	$(BIN)/python tests/checkers/lock/fuzz.py --histories 20000 --seed 1
+	$(BIN)/python tests/checkers/lease/fuzz.py --histories 20000 --seed 1
 	$(BIN)/python tests/harness/simulation/differential.py $(STOCK) --operations 10000 --seed 1
 
 ## Regenerate the gRPC stubs from our own proto file.

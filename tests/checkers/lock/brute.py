@@ -84,11 +84,11 @@ class Oracle:
             holds = {r for r in self.states if r >= revision and self.states[r].get(key, (0, 0))[0] == create}
             grants.append((operation.key, create, had_turn, holds))
         excluded = set()
-        for one, other in combinations(grants, 2):
+        for (i, one), (j, other) in combinations(enumerate(grants), 2):
             if one[0] == other[0] and one[1] != other[1] and one[3] & other[3]:
                 self.names.add("lock: mutual exclusion")
-                excluded.add(max(one[1], other[1]))
-        if any(not had_turn and create not in excluded for _, create, had_turn, _ in grants):
+                excluded.add(i if one[1] > other[1] else j)
+        if any(not had_turn and number not in excluded for number, (_, _, had_turn, _) in enumerate(grants)):
             self.names.add("lock: no predecessor")
 
     def _puts(self) -> None:
