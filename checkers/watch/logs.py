@@ -18,8 +18,11 @@ class WatchLog:
     """One watch on one stream: what was asked for, and every record that is about it, in order of receipt.
 
     ``asked`` is the start that was asked for, ``first`` the first revision that
-    it owes: a watch from now owes what comes after the revision at which it was
-    created.
+    it owes, ``floor`` the last one that it must not tell of.  "Now" is some time
+    before the answer to its creation, whose revision is read later: so a watch
+    from now owes what comes after that, and may tell of what came shortly before.
+    But its member creates watches one after another, so that its now is no
+    earlier than the revision of the answer to the creation before it.
     """
 
     operation: Operation
@@ -27,6 +30,7 @@ class WatchLog:
     watched: Watched
     asked: int
     created: Op
+    floor: int
     records: list[Op] = field(default_factory=list)
 
     @property
@@ -87,6 +91,7 @@ class _Sorting:
         self._plan = plan
         self._open: dict[tuple[int | None, int], WatchLog] = {}
         self._vouched: dict[int | None, list[WatchLog]] = {}
+        self._newest: dict[int | None, int] = {}
         self.found: list[WatchLog] = []
         self.homeless: list[Op] = []
         self.ended = 0
@@ -95,7 +100,10 @@ class _Sorting:
         kind = op.value[0]
         if kind == "created" and op.value[1] >= 0:
             _, number, asked = op.value
-            log = WatchLog(self._operation, number, self._plan.watched(number), asked, op)
+            now = op.revision or 0
+            floor = asked - 1 if asked else min(now, self._newest.get(op.stream, 0))
+            self._newest[op.stream] = now
+            log = WatchLog(self._operation, number, self._plan.watched(number), asked, op, floor)
             self._open[op.stream, number] = log
             self.found.append(log)
         elif kind == "ended":

@@ -43,6 +43,7 @@ class WatchJudge:
         self._findings = findings
         self._seen: dict[tuple[int, str], Op] = {}
         self._confirmed = 0
+        self._owed_from = log.first
         self._first: tuple[int, Op] | None = None
         self._last = 0
         self._last_op: Op | None = None
@@ -78,7 +79,7 @@ class WatchJudge:
 
     def missing(self, last: int) -> list[Told]:
         """The events that it owes up to a revision, and has not told; none beyond what is known."""
-        first, last = self._log.first, min(last, self._truth.known)
+        first, last = self._owed_from, min(last, self._truth.known)
         expected = self._truth.expected(self._log.watched)
         if expected.count(first, last) == self._confirmed and last >= min(self._last, self._truth.known):
             return []
@@ -105,8 +106,8 @@ class WatchJudge:
         if not (watched.covers(key) and watched.wants(event)):
             self._tell_event("filter", "which it did not ask for", op, event)
             return
-        if revision < self._log.first:
-            self._tell_event("start revision", f"which is before its start, revision {self._log.first}", op, event)
+        if revision <= self._log.floor:
+            self._tell_event("start revision", f"and it began after revision {self._log.floor}", op, event)
             return
         place = (revision, key)
         if place in self._seen:
@@ -116,6 +117,7 @@ class WatchJudge:
         self._confirmed += self._truth.event(revision, key) is not None
         if self._first is None:
             self._first = revision, op
+            self._owed_from = min(self._owed_from, revision)  # a watch from now that began before its answer
         if not self._is_misplaced(op, event):
             self._check_content(op, event, before)
         if revision > self._last:
@@ -179,7 +181,7 @@ class WatchJudge:
         compacted, why = op.value[2], op.value[3]
         self.is_canceled = True
         # Progress does not count: a member that was sent a snapshot goes by the events alone.
-        needed = max(self._log.first, self._last + (not self._continues))
+        needed = max(self._log.floor, self._last - self._continues) + 1
         if not compacted:
             if not self._is_cancelling:
                 self._tell("compacted", f"was ended by the server for no reason that there can be ({why!r})", [op])

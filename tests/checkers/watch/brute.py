@@ -50,10 +50,9 @@ def _invoke_of(index: int | None, records: list[Op]) -> Op:
     return next(op for op in records if op.index == index and op.type == "invoke")
 
 
-def _owed(created: Op, records: list[Op], history: list[Told]) -> list[Told]:
-    """Every event that the watch is to tell, in the store's order."""
+def _owed(created: Op, records: list[Op], history: list[Told], first: int) -> list[Told]:
+    """Every event that the watch is to tell if it began at ``first``, in the store's order."""
     watch = _invoke_of(created.of, records).value["watches"][created.value[1]]
-    first = created.value[2] or (created.revision or 0) + 1
     owed = []
     for event in history:
         key, end = watch.get("key"), watch.get("end")
@@ -85,9 +84,26 @@ def _life_of(created: Op, records: list[Op]) -> list[Op]:
     return life
 
 
+def _starts(created: Op, records: list[Op]) -> range:
+    """Where a watch may have begun: from now, anywhere since its stream's last creation."""
+    if created.value[2]:
+        return range(created.value[2], created.value[2] + 1)
+    earlier = [
+        op
+        for op in records
+        if op.type == "event" and op.of == created.of and op.value[0] == "created" and op.time_ns < created.time_ns
+    ]
+    now = created.revision or 0
+    return range(min(now, earlier[-1].revision or 0) + 1 if earlier else 1, now + 2)
+
+
 def _keeps_its_promises(created: Op, records: list[Op], history: list[Told]) -> bool:
+    return any(_is_right_from(first, created, records, history) for first in _starts(created, records))
+
+
+def _is_right_from(first: int, created: Op, records: list[Op], history: list[Told]) -> bool:
     watch = _invoke_of(created.of, records).value["watches"][created.value[1]]
-    owed = _owed(created, records, history)
+    owed = _owed(created, records, history, first)
     told: list[Told] = []
     is_open = is_cancelling = False
     for op in _life_of(created, records):
@@ -113,7 +129,7 @@ def _keeps_its_promises(created: Op, records: list[Op], history: list[Told]) -> 
                 return False
         elif kind == "cancelling":
             is_cancelling = True
-        elif kind == "canceled" and not _may_end(op, created, told, records, is_open=is_open, asked=is_cancelling):
+        elif kind == "canceled" and not _may_end(op, first, told, records, is_open=is_open, asked=is_cancelling):
             return False
     return True
 
@@ -177,11 +193,10 @@ def _completion(invoke: Op, records: list[Op]) -> Op:
     return next(op for op in records if op.process == invoke.process and op.index > invoke.index)
 
 
-def _may_end(op: Op, created: Op, told: list[Told], records: list[Op], *, is_open: bool, asked: bool) -> bool:
+def _may_end(op: Op, first: int, told: list[Told], records: list[Op], *, is_open: bool, asked: bool) -> bool:
     compacted = op.value[2]
     if not compacted:
         return asked
-    first = created.value[2] or (created.revision or 0) + 1
     needed = max(first, (told[-1][0] + (not is_open)) if told else 0)
     return compacted > needed and compacted in _compactions(op, records)
 
@@ -197,7 +212,8 @@ def _have_converged(records: list[Op], history: list[Told]) -> bool:
             if not born:
                 return False
             told = [e for op in _life_of(born[-1], records) if op.value[0] == "events" for e in op.value[3]]
-            if any(event not in told for event in _owed(born[-1], records, history) if event[0] <= newest):
+            owed = _owed(born[-1], records, history, _starts(born[-1], records)[-1])
+            if any(event not in told for event in owed if event[0] <= newest):
                 return False
     return True
 

@@ -75,6 +75,7 @@ class Stream:
     plan: WatchPlan
     number: int
     watches: list[Watch]
+    created_at: int = 0
 
 
 class World:
@@ -139,6 +140,8 @@ class World:
         invoke = self.note(Op(process=process, f=f, value=value_of(plan)))
         self.streams.append(Stream(invoke, plan, 0, []))
         for number in range(len(watches)):
+            if number and rng.random() < 0.3:
+                self.write()
             self.create(self.streams[-1], number)
 
     def _watched(self, f: str) -> Watched:
@@ -157,8 +160,11 @@ class World:
         watched, newest = stream.plan.watches[number], self.store.newest
         low = max(1, self.store.compacted) if stream.invoke.f == "converge" else 1
         asked = {"now": 0, "past": self.rng.randint(low, newest + 1), "future": newest + 2}[watched.start]
+        # Where the answer's revision is read later than the watch began, as far as creations come one by one.
+        now = self.rng.randint(stream.created_at, newest) + 1 if self.rng.random() < 0.3 else newest + 1
+        stream.created_at = newest
         self.tell(stream, ["created", number, asked], newest)
-        stream.watches.append(Watch(number, watched, asked or newest + 1))
+        stream.watches.append(Watch(number, watched, asked or now))
 
     def tell(self, stream: Stream, value: list[Any], revision: int | None) -> None:
         invoke = stream.invoke
