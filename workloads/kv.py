@@ -49,9 +49,14 @@ KEPT: Final = 50
 LEASE_TTL_S: Final = (2, 5, 60)
 RELATIONS: Final = ("=", "=", "=", "!=", "<", ">")
 
-_SHARES: Final = {"get": 0.30, "put": 0.22, "txn": 0.16, "cas": 0.12, "range": 0.10, "delete": 0.08, "compact": 0.02}
+COMPACTIONS_A_S: Final = 2.0
+MOST_COMPACTIONS: Final = 0.02
+"""Compactions a second at the rate asked for, and their share of the operations at the most: each has every member
+asked for its history first, and commits the database."""
+
+_SHARES: Final = {"get": 0.31, "put": 0.23, "txn": 0.16, "cas": 0.12, "range": 0.10, "delete": 0.08}
 _UNTIL: Final = tuple(zip(_SHARES, accumulate(_SHARES.values()), strict=True))
-_KIND, _KEY, _AT, _STALE, _OTHER, _LEASE, _SHAPE, _RELATION = range(8)
+_KIND, _KEY, _AT, _STALE, _OTHER, _LEASE, _SHAPE, _RELATION, _RARE = range(9)
 """Lanes of the draws for one operation."""
 
 Seen = tuple[str | None, int, int]
@@ -63,11 +68,13 @@ _ABSENT: Final[Seen] = (None, 0, 0)
 class KvOps(msgspec.Struct, frozen=True, gc=False):
     """An endless mix over ``count`` keys at a time, which are others after ``lifetime`` operations of the run.
 
+    ``compact_share`` of the operations are compactions.
     ``newest`` is the newest revision seen; ``seen`` is what was seen of the keys of ``generation``.
     """
 
     count: int
     lifetime: int
+    compact_share: float
     avoids_past_in_txn: bool
     seen: tuple[Seen, ...]
     generation: int = 0
@@ -80,8 +87,7 @@ class KvOps(msgspec.Struct, frozen=True, gc=False):
         if generation != self.generation:
             fresh = (_ABSENT,) * self.count
             return msgspec.structs.replace(self, seen=fresh, generation=generation).op(ctx)
-        draw = ctx.unit(_KIND)
-        f = next((f for f, until in _UNTIL if draw < until), "get")
+        f = "compact" if ctx.unit(_RARE) < self.compact_share else _kind(ctx.unit(_KIND))
         place = ctx.below(self.count, _KEY)
         key = self._name(place) if f in _SINGLE else None
         made = fill_in(Op(f=f, key=key, value=self._request(f, place, ctx)), ctx)
@@ -159,13 +165,18 @@ class KvOps(msgspec.Struct, frozen=True, gc=False):
         return (*self.seen[: int(place)], (value, version, mod), *self.seen[int(place) + 1 :])
 
 
+def _kind(draw: float) -> str:
+    return next((f for f, until in _UNTIL if draw < until), "get")
+
+
 _SINGLE: Final = frozenset({"get", "put", "cas"})
 
 
 def workload(options: WorkloadOptions) -> Workload:
     """The kv workload, over ``options.keys`` keys at a time (10), each for ``options.ops_per_key`` operations or so."""
     count = options.keys or KEYS
-    ops = KvOps(count, count * options.ops_per_key, "18667" in options.avoid, (_ABSENT,) * count)
+    compact_share = min(MOST_COMPACTIONS, COMPACTIONS_A_S / options.rate)
+    ops = KvOps(count, count * options.ops_per_key, compact_share, "18667" in options.avoid, (_ABSENT,) * count)
     return Workload(
         name="kv",
         generator=rate(options.rate, ops),
