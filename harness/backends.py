@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from splitvote.harness.collection import collecting_seldom
 from splitvote.harness.errors import ConfigError
 from splitvote.harness.etcd.rpc import Rpc
 from splitvote.harness.run import RunnableCluster
@@ -139,7 +140,8 @@ def run_in_its_time(cluster: Backend, main: Coroutine[Any, Any, T]) -> T:
         from splitvote.harness import clock
 
         return clock.run(main)
-    return asyncio.run(main)
+    with collecting_seldom():
+        return asyncio.run(main)
 
 
 def wall_clock(cluster: Backend) -> Callable[[], int]:

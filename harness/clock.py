@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import gc
 import heapq
 import signal
 from asyncio import events
@@ -30,15 +29,13 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, NoReturn, TypeVar
 
+from splitvote.harness.collection import collecting_seldom
 from splitvote.harness.errors import SplitvoteError
 
 T = TypeVar("T")
 
 MOST_STEPS_AN_INSTANT: Final = 1_000_000
 """So many callbacks in one instant mean that somebody waits for time to pass without letting it."""
-
-COLLECT_SELDOM: Final = (50_000, 20, 50)
-"""Thresholds of the garbage collector in virtual time, where what is made is mostly kept: 6% of a run less."""
 
 _SHOWN_TASKS: Final = 20
 
@@ -364,10 +361,9 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         main.close()
         raise RuntimeError("virtual time cannot begin inside a running event loop")
     loop = VirtualLoop()  # type: ignore[abstract] # what is missing is refused, below
-    thresholds = gc.get_threshold()
-    gc.set_threshold(*COLLECT_SELDOM)
     try:
-        result: T = loop.run_until_complete(main)
+        with collecting_seldom():
+            result: T = loop.run_until_complete(main)
         return result
     finally:
         loop._steps = 0
@@ -375,7 +371,6 @@ def run(main: Coroutine[Any, Any, T]) -> T:
             _cancel_all(loop)
         finally:
             loop.close()
-            gc.set_threshold(*thresholds)
 
 
 def _cancel_all(loop: VirtualLoop) -> None:
