@@ -12,10 +12,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
+from splitvote.checkers.kv.requests import may_write, past_reads
 from splitvote.harness.op import Op
 from splitvote.harness.recording import Recording
 from splitvote.harness.result import Anomaly, Result
@@ -49,27 +50,11 @@ def _has_fault(recording: Recording, *names: str) -> bool:
     return any(fault.fault in names or fault.family in names for fault in recording.faults)
 
 
-def _reads_past(request: Any) -> bool:
-    return isinstance(request, list) and len(request) > 2 and request[0] == "range" and bool(request[2])
-
-
-def _parts(request: list[Any]) -> list[Any]:
-    """Every part of a kv transaction, nested ones too."""
-    parts = []
-    for branch in request[2:]:
-        for part in branch:
-            parts.append(part)
-            if part[0] == "txn":
-                parts += _parts(part)
-    return parts
-
-
 def _writes_and_reads_past(op: Op) -> bool:
-    """Whether a kv operation is a transaction that writes and ranges at a revision."""
+    """Whether a kv operation is a transaction that may write and range at a revision."""
     if op.type != "invoke" or not isinstance(op.value, list) or op.value[:1] != ["txn"]:
         return False
-    parts = _parts(op.value)
-    return any(_reads_past(part) for part in parts) and any(part[0] in ("put", "delete") for part in parts)
+    return may_write(op.value) and any(past_reads(op.value))
 
 
 def _of_18667(anomaly: Anomaly, recording: Recording) -> bool:

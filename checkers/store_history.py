@@ -132,8 +132,10 @@ def _problems(event: StoreEvent, revision: int, before: StoreEvent | None, *, st
     if event.mod_revision != revision:
         wrong.append(("mod revision", event.mod_revision, revision))
     if event.type == "put" and (before is not None or starts_known):
-        is_new = before is None or before.type == "delete"
-        expected = (revision, 1) if is_new else (before.create_revision, before.version + 1)  # type: ignore[union-attr]
+        if before is None or before.type == "delete":
+            expected = (revision, 1)
+        else:
+            expected = (before.create_revision, before.version + 1)
         if event.create_revision != expected[0]:
             wrong.append(("create revision", event.create_revision, expected[0]))
         if event.version != expected[1]:

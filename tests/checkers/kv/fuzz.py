@@ -30,10 +30,10 @@ def history(seed: int) -> Recording:
     return spoil(rng, made) if rng.random() < 0.62 else made
 
 
-def disagreement(recording: Recording) -> str | None:
+def disagreement(recording: Recording, *, is_good: bool) -> str | None:
     """How the checker and the oracle differ on a history, if they do."""
     result = run_checker(KvChecker(), recording, Budget())
-    expected = Verdict.VALID if is_explained(recording) else Verdict.INVALID
+    expected = Verdict.VALID if is_good else Verdict.INVALID
     if result.verdict is expected:
         return None
     return f"the oracle says {expected}, the checker {result.verdict} ({result.reason})"
@@ -45,9 +45,10 @@ def fuzz(histories: int, seed: int) -> tuple[list[str], dict[str, int]]:
     counts = {"valid": 0, "invalid": 0, "unknown outcomes": 0}
     for number in range(histories):
         made = history(seed * 1_000_003 + number)
-        counts["valid" if is_explained(made) else "invalid"] += 1
+        is_good = is_explained(made)
+        counts["valid" if is_good else "invalid"] += 1
         counts["unknown outcomes"] += any(operation.type == "info" for operation in made.history.operations)
-        problem = disagreement(made)
+        problem = disagreement(made, is_good=is_good)
         if problem is not None:
             problems.append(f"seed {seed * 1_000_003 + number}: {problem}")
     return problems, counts

@@ -12,7 +12,6 @@ import msgspec
 import pytest
 
 from splitvote.checkers.kv import KvChecker
-from splitvote.checkers.kv.requests import has_written, may_write
 from splitvote.checkers.store_history import StoreHistoryChecker
 from splitvote.harness.archive import Archive, Disagreement, StoreEvent
 from splitvote.harness.history import History
@@ -63,10 +62,6 @@ class Draft:
         events = list(self.told[revision])
         events[place] = msgspec.structs.replace(events[place], **fields)
         self.told[revision] = tuple(events)
-
-
-def wrote(invoke: Op, op: Op) -> bool:
-    return may_write(invoke.value) and has_written(invoke.value, op.value)
 
 
 def is_put(invoke: Op, op: Op) -> bool:
