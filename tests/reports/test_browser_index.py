@@ -230,9 +230,9 @@ def test_a_comparison_shows_what_differs(store: Path, opened: Open) -> None:
     assert page.locator("#comparison tbody tr").count() == len(odd)
     assert page.locator("#amount").inner_text() == "8 lines differ"
     page.locator("#swap").click()
-    page.wait_for_function("document.querySelector('#sides .panel').dataset.run.endsWith('-5')")
+    page.wait_for_function("document.querySelector('#sides .panel')?.dataset.run.endsWith('-5')")
     page.get_by_text("the run after").first.click()
-    page.wait_for_function("document.querySelector('#sides .panel').dataset.run.endsWith('-6')")
+    page.wait_for_function("document.querySelector('#sides .panel')?.dataset.run.endsWith('-6')")
 
 
 def test_a_comparison_of_what_is_not_there_says_so(store: Path, opened: Open) -> None:

@@ -105,7 +105,10 @@ def test_a_lock_goes_from_hand_to_hand(one: Any, connected: Connected, lock: str
 
 @pytest.mark.etcd
 def test_an_acquire_that_is_given_up_leaves_no_key(one: Any, connected: Connected, lock: str) -> None:
-    """By the recipe it certainly failed, since its key was deleted; the server tidies up by itself, some time."""
+    """By the recipe it certainly failed, since its key was deleted; the server tidies up by itself, some time.
+
+    Which of the two deadlines is told, the client's own or the server's, is a race.
+    """
 
     async def body(connections: Connections) -> None:
         rpc = connections["n1"]
@@ -115,7 +118,8 @@ def test_an_acquire_that_is_given_up_leaves_no_key(one: Any, connected: Connecte
         assert (given_up.type, (given_up.error or "").partition(":")[0]) == ("fail", "not-in-time")
         assert await keys(rpc, lock) == [held.value]
         timed_out = await at_server.acquire(lock, api="server", patience_s=0.3)
-        assert (timed_out.type, (timed_out.error or "").partition(":")[0]) == ("info", "deadline")
+        error = (timed_out.error or "").partition(":")[0]
+        assert (timed_out.type, error) in (("info", "deadline"), ("info", "server-deadline"))
         await until_keys(rpc, lock, [held.value])
         again = asyncio.create_task(hasty.acquire(lock))
         await until_keys(rpc, lock, [held.value, f"lock/{lock}/{hasty.lease:x}"])
