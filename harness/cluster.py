@@ -14,7 +14,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Final, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -86,12 +86,19 @@ class Process(Protocol):
 
 
 class LinkShape(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a directed link does to traffic; all zero is a healthy link."""
+    """What a directed link does to traffic; all zero is a healthy link.
+
+    ``loss``, ``duplicate``, ``reorder`` and ``corrupt`` are shares of packets (of
+    messages on the simulation).
+    """
 
     delay_ms: float = 0.0
     jitter_ms: float = 0.0
     rate_bytes_s: float = 0.0
     loss: float = 0.0
+    duplicate: float = 0.0
+    reorder: float = 0.0
+    corrupt: float = 0.0
 
 
 class LinkCounter(msgspec.Struct, frozen=True):
@@ -106,7 +113,7 @@ class Links(Protocol):
     """Directed links between nodes."""
 
     supports: frozenset[str]
-    """Which faults this backend can do: of "cut", "delay", "jitter", "rate", "loss"."""
+    """Which faults this backend can do: "cut" and the fields of ``LinkShape`` ("delay", "rate", ...)."""
 
     async def cut(self, pairs: Iterable[Pair]) -> None:
         """Deliver nothing over these links from now on (other links keep their state)."""
@@ -122,6 +129,210 @@ class Links(Protocol):
 
     async def counters(self) -> Mapping[Pair, LinkCounter]:
         """Bytes so far over every link, as seen on the wire, not in our own switch."""
+        ...
+
+
+class ClockShape(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a node's clocks show: so far ahead of the truth, and gaining so many seconds a second from then on."""
+
+    wall_ms: float = 0.0
+    monotonic_ms: float = 0.0
+    wall_drift: float = 0.0
+    monotonic_drift: float = 0.0
+
+
+class ClockReading(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a node's clocks were measured to be ahead of the harness's, give or take ``error_ms``."""
+
+    wall_ms: float
+    monotonic_ms: float | None = None
+    error_ms: float = 0.0
+
+
+@runtime_checkable
+class Clock(Protocol):
+    """The clocks of single nodes, never the host's; a node that is restarted keeps its shape."""
+
+    supports: frozenset[str]
+    """Which fields of ``ClockShape`` this backend can do: of "wall", "monotonic", "wall_drift", "monotonic_drift"."""
+
+    async def set(self, node: str, shape: ClockShape) -> None:
+        """Have the node's clocks show this from now on."""
+        ...
+
+    async def strobe(self, node: str, shape: ClockShape, period_ms: float) -> None:
+        """Switch between this shape and the truth, a period each, until ``reset``."""
+        ...
+
+    async def reset(self, node: str) -> None:
+        """Have them show the truth again."""
+        ...
+
+    async def offsets(self) -> Mapping[str, ClockReading]:
+        """What the clocks of all nodes that run are measured to show, not what they were told to."""
+        ...
+
+
+class DiskShape(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is wrong with a node's disk: one of ``DISK_FAULTS``, and by how much."""
+
+    fault: str
+    delay_ms: float = 0.0
+
+
+DISK_FAULTS: Final = ("full", "slow_fsync", "eio", "read_only", "freeze")
+"""Writes fail for want of space; an fsync takes ``delay_ms`` longer; reads and writes fail; writes fail; they hang."""
+
+
+class DiskReading(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What writing and syncing a small file beside a member's data came to: the error, or how long the fsync took."""
+
+    error: str | None = None
+    fsync_ms: float | None = None
+
+
+@runtime_checkable
+class Disk(Protocol):
+    """The disks that the members' data lies on."""
+
+    supports: frozenset[str]
+    """Which of ``DISK_FAULTS`` and "power_loss" this backend can do."""
+
+    async def impair(self, node: str, shape: DiskShape) -> None:
+        """Have the disk behave like this from now on, in place of what was wrong with it before."""
+        ...
+
+    async def restore(self, node: str) -> None:
+        """Have it work again; what it holds stays as it is."""
+        ...
+
+    async def lose_power(self, node: str) -> str:
+        """End the node's process and lose what it had not synced; says in words what was lost."""
+        ...
+
+    async def probe(self, node: str, *, timeout_s: float = 2.0) -> DiskReading:
+        """Write and sync a small file on the node's disk; a hang is an error in the reading."""
+        ...
+
+
+DAMAGES: Final = ("wal_bit_flip", "wal_truncate", "wal_loss", "snapshot_bit_flip", "snapshot_loss")
+"""One bit of a record's body in the log, its last records cut off, a whole file gone; the same of a snapshot."""
+
+
+@runtime_checkable
+class Damage(Protocol):
+    """Harm done to the files of a member that is not running."""
+
+    async def damage(self, node: str, kind: str, pick: int) -> Mapping[str, str | int]:
+        """Do one of ``DAMAGES`` where ``pick`` says; tells the file, the place and the sizes.
+
+        Raises NemesisError when there is no such file, or the node runs.
+        """
+        ...
+
+
+class MemberRole(enum.StrEnum):
+    """What a node is to the cluster."""
+
+    VOTER = "voter"
+    LEARNER = "learner"
+    ABSENT = "absent"  # not a member at present
+
+
+@runtime_checkable
+class Members(Protocol):
+    """Which nodes are members.
+
+    ``Cluster.nodes`` never changes: a node that was removed is still a node, and
+    can be added again.  A call that the cluster refuses is a NemesisError with
+    the cluster's words.
+    """
+
+    async def roster(self, *, timeout_s: float = 2.0) -> Mapping[str, MemberRole]:
+        """What each node is, as a member that answers with a linearizable read has it; raises NemesisError if none."""
+        ...
+
+    async def remove(self, node: str) -> None:
+        """Have another member propose its removal; the node is not touched."""
+        ...
+
+    async def add(self, node: str, role: MemberRole) -> None:
+        """Have another member propose it; ``Process.start`` on empty data then joins the cluster as it is."""
+        ...
+
+    async def promote(self, node: str) -> None:
+        """Make a learner a voter; refused while it is too far behind."""
+        ...
+
+
+@runtime_checkable
+class Versions(Protocol):
+    """The binaries that nodes can be started with."""
+
+    @property
+    def available(self) -> Sequence[str]:
+        """The versions there are, oldest first."""
+        ...
+
+    def in_use(self, node: str) -> str:
+        """The version that the node runs, or ran last."""
+        ...
+
+    async def use(self, node: str, version: str) -> None:
+        """Start the node with this version from its next start on; raises NemesisError for one that there is not."""
+        ...
+
+
+class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a node's process may use; None is as much as there is.
+
+    ``cpus`` is in processors, ``fds`` how many file descriptors it may have open.
+    """
+
+    cpus: float | None = None
+    io_bytes_s: float | None = None
+    fds: int | None = None
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a node's process has used by now, and may use, as the operating system has it."""
+
+    cpu_s: float
+    written_bytes: int
+    fds: int
+    most_fds: int
+
+
+@runtime_checkable
+class Resources(Protocol):
+    """What nodes may take of their machine."""
+
+    supports: frozenset[str]
+    """Which fields of ``Limits`` this backend can do."""
+
+    async def limit(self, node: str, limits: Limits) -> None:
+        """Have these limits and no others from now on, also when it is restarted."""
+        ...
+
+    async def usage(self, node: str) -> Usage:
+        """What it uses; raises NemesisError when it does not run."""
+        ...
+
+
+@runtime_checkable
+class Failpoints(Protocol):
+    """Points in the binary where a failure can be switched on (gofail), where it was built with them."""
+
+    async def known(self, node: str) -> Mapping[str, str]:
+        """The points by name, and the terms that are on ("" when off); empty for a binary without any."""
+        ...
+
+    async def enable(self, node: str, point: str, terms: str) -> None:
+        """Switch one on: "panic", "sleep(100)", "1*return(true)" ..."""
+        ...
+
+    async def disable(self, node: str, point: str) -> None:
+        """Switch one off."""
         ...
 
 

@@ -16,14 +16,32 @@ from splitvote.harness.cluster import LinkShape, Pair
 
 
 class Effect(msgspec.Struct, frozen=True):
-    """What a fault does while it is active; ``shapes`` are the links it slows down."""
+    """What a fault does while it is active.
+
+    ``shapes`` are the links it slows down; ``strained`` are nodes that run and
+    may serve or not (a full disk, a clock that jumps, no processor time);
+    ``absent`` are nodes that have no vote, whether they run or not.
+    """
 
     down: tuple[str, ...] = ()
     cut: tuple[Pair, ...] = ()
     shapes: tuple[tuple[Pair, LinkShape], ...] = ()
+    strained: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
 
     def __or__(self, other: Effect) -> Effect:
-        return Effect(self.down + other.down, self.cut + other.cut, self.shapes + other.shapes)
+        return Effect(
+            self.down + other.down,
+            self.cut + other.cut,
+            self.shapes + other.shapes,
+            self.strained + other.strained,
+            self.absent + other.absent,
+        )
+
+    @property
+    def at_worst(self) -> Effect:
+        """The same, with the strained nodes down."""
+        return Effect(self.down + self.strained, self.cut, self.shapes, absent=self.absent)
 
 
 NO_EFFECT = Effect()
@@ -38,35 +56,41 @@ def union(effects: Iterable[Effect]) -> Effect:
 
 
 def partners(node: str, nodes: Sequence[str], effect: Effect) -> tuple[str, ...]:
-    """The members that are up and hear this one and are heard by it, itself included; none when it is down."""
-    down, cut = set(effect.down), set(effect.cut)
-    if node in down:
+    """The voters that are up and hear this one and are heard by it, itself included; none when it is down."""
+    gone, cut = {*effect.down, *effect.absent}, set(effect.cut)
+    if node in gone:
         return ()
     return tuple(
         other
         for other in nodes
-        if other == node or (other not in down and (node, other) not in cut and (other, node) not in cut)
+        if other == node or (other not in gone and (node, other) not in cut and (other, node) not in cut)
     )
 
 
 def possible_leaders(nodes: Sequence[str], effect: Effect) -> tuple[str, ...]:
-    """The members that hear, and are heard by, a majority of all."""
-    return tuple(node for node in nodes if len(partners(node, nodes, effect)) > len(nodes) // 2)
+    """The voters that hear, and are heard by, a majority of all, taken that what is strained works."""
+    voters = [node for node in nodes if node not in effect.absent]
+    return tuple(node for node in voters if len(partners(node, nodes, effect)) > len(voters) // 2)
 
 
 def has_quorum(nodes: Sequence[str], effect: Effect) -> bool:
-    """Whether progress is possible at all."""
-    return bool(possible_leaders(nodes, effect))
+    """Whether progress is possible even if no strained node works."""
+    return bool(possible_leaders(nodes, effect.at_worst))
 
 
 def serving(nodes: Sequence[str], effect: Effect) -> tuple[str, ...]:
-    """The members that must serve, whoever leads: they reach every possible leader."""
+    """The members that must serve, whoever leads: they reach every possible leader.
+
+    None must while a strained node could lead, and serve badly.
+    """
     leaders = set(possible_leaders(nodes, effect))
-    return tuple(node for node in nodes if leaders and leaders <= set(partners(node, nodes, effect)))
+    if leaders & set(effect.strained):
+        return ()
+    return tuple(node for node in nodes if leaders and leaders <= set(partners(node, nodes, effect.at_worst)))
 
 
 def cut_off(nodes: Sequence[str], effect: Effect) -> tuple[str, ...]:
     """The members that are up but cannot serve, whoever leads: they reach no possible leader."""
     leaders = set(possible_leaders(nodes, effect))
-    down = set(effect.down)
-    return tuple(node for node in nodes if node not in down and not leaders & set(partners(node, nodes, effect)))
+    gone = {*effect.down, *effect.absent}
+    return tuple(node for node in nodes if node not in gone and not leaders & set(partners(node, nodes, effect)))

@@ -124,3 +124,24 @@ def test_what_cannot_be_is_refused_in_words() -> None:
         grudge("brige", named(5), 0)
     with pytest.raises(NemesisError, match="partition:bridge needs 3 nodes, there are 2"):
         grudge("bridge", named(2), 0)
+
+
+def test_a_strained_member_may_lead_but_nobody_must_serve_then() -> None:
+    """With a member that may work or not: no progress is promised beyond the others, and no refusal either."""
+    nodes = ("n1", "n2", "n3")
+    assert has_quorum(nodes, Effect(strained=("n1",)))
+    assert not has_quorum(nodes, Effect(strained=("n1",), down=("n2",)))
+    assert serving(nodes, Effect(strained=("n1",))) == ()
+    assert serving(nodes, Effect(strained=("n1",), cut=(("n2", "n1"), ("n3", "n1")))) == ("n2", "n3")
+    assert cut_off(nodes, Effect(strained=("n1",), down=("n2",))) == ()
+
+
+def test_a_node_without_a_vote_counts_for_nothing() -> None:
+    """Five nodes of which two are no members: two of the three that are make a majority."""
+    nodes = ("n1", "n2", "n3", "n4", "n5")
+    absent = Effect(absent=("n4", "n5"))
+    assert serving(nodes, absent) == ("n1", "n2", "n3")
+    assert has_quorum(nodes, absent | Effect(down=("n1",)))
+    assert not has_quorum(nodes, absent | Effect(down=("n1", "n2")))
+    assert possible_leaders(nodes, absent) == ("n1", "n2", "n3")
+    assert cut_off(nodes, absent) == ()
