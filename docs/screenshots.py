@@ -2,9 +2,11 @@
 
     python docs/screenshots.py RUN IMAGE [--part PART] [--scheme light|dark] [--width N] [--fragment t=1-2]
     python docs/screenshots.py --all AGREEMENT HEALTHY SLOW STALE_READ LOST_APPEND
+    python docs/screenshots.py --index STORE
 
 The second form makes every picture of docs/images that the pages show; docs/report-cases.md
-has the commands that made the runs.  Needs the extra ``dev`` and Debian's chromium.
+has the commands that made the runs.  The third makes those of a store's index, which
+``splitvote index STORE`` wrote.  Needs the extra ``dev`` and Debian's chromium.
 """
 
 from __future__ import annotations
@@ -54,6 +56,16 @@ ALL: Final = {
 """The pictures of each run that the documentation speaks of."""
 
 
+def take_index(browser: Any, store: Path, image: Path) -> None:
+    """Open a store's index and take the picture of its top."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto((store / "index.html").resolve().as_uri())
+    page.wait_for_selector("body[data-ready]")
+    page.screenshot(path=image)
+    page.close()
+    print(image)
+
+
 def take(browser: Any, run: Path, shot: Shot) -> None:
     """Open the run's report and take the picture."""
     page = browser.new_page(viewport={"width": shot.width, "height": 900}, color_scheme=shot.scheme)
@@ -76,20 +88,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", type=Path, nargs="+", metavar="RUN IMAGE")
     parser.add_argument("--all", action="store_true", help="All pictures of the documentation, of these five runs.")
+    parser.add_argument("--index", action="store_true", help="The picture of this store's index.")
     parser.add_argument("--part", choices=PARTS, default="head")
     parser.add_argument("--scheme", choices=["light", "dark"], default="light")
     parser.add_argument("--width", type=int, default=1280)
     parser.add_argument("--fragment", default="")
     options = parser.parse_args()
-    if len(options.paths) != (len(RUNS) if options.all else 2):
-        parser.error(f"give {', '.join(RUNS)}" if options.all else "give a run's directory and the image's path")
+    wanted = RUNS if options.all else ("a store",) if options.index else ("a run's directory", "the image's path")
+    if len(options.paths) != len(wanted):
+        parser.error(f"give {', '.join(wanted)}")
     chromium = shutil.which("chromium")
     if chromium is None:
         print("no chromium on PATH: install Debian's package chromium", file=sys.stderr)
         return 3
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
-        if options.all:
+        if options.index:
+            take_index(browser, options.paths[0], IMAGES / "store-index.png")
+        elif options.all:
             for name, run in zip(RUNS, options.paths, strict=True):
                 for shot in ALL[name]:
                     take(browser, run, shot)

@@ -7,8 +7,6 @@ the system under test stays data even if an escape were missed.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,12 +34,12 @@ from splitvote.reports.tables import (
     run_facts,
     slo_rows,
 )
+from splitvote.reports.templating import Script, environment, joined
 from splitvote.reports.timeline import embedded_run
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-_HERE: Final = Path(__file__).parent
 _STYLES: Final = ("page.css", "timeline.css")
 _FIRST_SCRIPTS: Final = ("theme.js",)
 _SCRIPTS: Final = (
@@ -114,7 +112,7 @@ def render(run: StoredRun) -> Page:
         _environment()
         .get_template("report.html")
         .render(
-            styles=_joined(_STYLES),
+            styles=joined(_STYLES),
             scripts=[Script.of(_FIRST_SCRIPTS), Script.of(_SCRIPTS)],
             embedded=inline,
             siblings=SIBLINGS if siblings else "",
@@ -180,35 +178,8 @@ def _severity(verdict: Verdict) -> int:
     return list(Verdict).index(verdict)
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
-    """A script element's text and the hash by which the page's policy lets it run."""
-
-    text: str
-    hash: str
-
-    @classmethod
-    def of(cls, names: tuple[str, ...]) -> Script:
-        """These files as one script with one scope."""
-        text = f'"use strict";\n(() => {{\n{_joined(names)}}})();\n'
-        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        return cls(text, f"sha256-{digest}")
-
-
-def _joined(names: tuple[str, ...]) -> str:
-    return "".join((_HERE / "web" / name).read_text(encoding="utf-8") for name in names)
-
-
 def _environment() -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_HERE / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    made = environment()
     names = (
         "abridged",
         "figure",
@@ -223,6 +194,6 @@ def _environment() -> Environment:
         "called",
         "answered",
     )
-    environment.filters.update({name: getattr(wording, name) for name in names})
-    environment.globals["when_and_under"] = when_and_under
-    return environment
+    made.filters.update({name: getattr(wording, name) for name in names})
+    made.globals["when_and_under"] = when_and_under
+    return made

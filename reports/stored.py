@@ -8,13 +8,14 @@ Judges want the opposite and use ``splitvote.harness.store.load_recording``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
 import msgspec
 
+from splitvote.harness.archive import ArchiveRecord
 from splitvote.harness.errors import ConfigError
 from splitvote.harness.op import NEMESIS, Op, Operation
 from splitvote.harness.recording import ClusterSample, FaultRecord, FinalState, RunConfig
@@ -53,6 +54,11 @@ class StoredRun:
         return f"{path.parent.name}/{path.name}"
 
     @property
+    def archive(self) -> Sequence[ArchiveRecord]:
+        """The store's history as the members told it, up to the first line that is none; read anew at every call."""
+        return _Reader().lines(path, ArchiveRecord) if (path := RunDirectory(self.directory).archive).exists() else ()
+
+    @property
     def end_ns(self) -> int:
         """The last moment anything was recorded, at least 1 ms after the start."""
         ends = [part[-1].time_ns for part in (self.records, self.faults, self.samples) if part]
@@ -79,7 +85,8 @@ def read_run(directory: Path) -> StoredRun:
     reader = _Reader()
     records = reader.lines(paths.history, Op)
     config = reader.whole(paths.config, RunConfig)
-    faults = reader.lines(paths.faults, FaultRecord)
+    has_faults = paths.faults.exists() or config is None or bool(config.faults)
+    faults = reader.lines(paths.faults, FaultRecord) if has_faults else ()
     samples = reader.lines(paths.samples, ClusterSample)
     final = reader.whole(paths.final, FinalState)
     results = reader.whole(paths.results, Results)

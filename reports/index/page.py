@@ -15,12 +15,11 @@ from typing import Any, Final
 from splitvote.harness.errors import EnvironmentFailure
 from splitvote.reports.embedding import embed_json
 from splitvote.reports.index.scanning import Scanner, StoreIndex
-from splitvote.reports.page import Script
+from splitvote.reports.templating import Script, environment, joined
 from splitvote.reports.wording import plain
 
 PAGES: Final = ("index.html", "compare.html")
 
-_REPORTS: Final = Path(__file__).parent.parent
 _STYLES: Final = ("page.css", "index.css")
 _FIRST_SCRIPTS: Final = ("theme.js",)
 _SHARED_SCRIPTS: Final = ("data.js", "index-runs.js")
@@ -64,10 +63,10 @@ def render(name: str, index: StoreIndex, *, store: Path, is_served: bool, now: d
     """One of PAGES as text; a served page offers what only a server can (zips)."""
     data: dict[str, Any] = {"runs": index.runs, "problems": index.problems, "served": is_served}
     html: str = (
-        _environment()
+        environment()
         .get_template(name)
         .render(
-            styles="".join((_REPORTS / "web" / style).read_text(encoding="utf-8") for style in _STYLES),
+            styles=joined(_STYLES),
             scripts=[Script.of(_FIRST_SCRIPTS), Script.of(_SCRIPTS[name])],
             embedded=embed_json("index", data),
             store=plain(store.resolve().name.encode(errors="replace").decode(), 200),
@@ -77,15 +76,3 @@ def render(name: str, index: StoreIndex, *, store: Path, is_served: bool, now: d
         )
     )
     return html
-
-
-def _environment() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    return Environment(
-        loader=FileSystemLoader(_REPORTS / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

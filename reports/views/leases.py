@@ -1,12 +1,17 @@
-"""Leases: how long each was granted for, when it was kept alive, and when it was revoked or found gone."""
+"""Leases: how long each was granted for, when it was kept alive, and when it was revoked, found gone, or its keys went.
+
+That keys went is taken from the archive, whose members are asked every half
+second: the moment shown is when the first of them told it.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from splitvote.harness.archive import ArchiveRecord
 from splitvote.harness.op import Op, Operation
 from splitvote.reports.views.shapes import MOST_ROWS, Bar, BarsView, Mark, Row, View, ms, whole
 
@@ -27,19 +32,24 @@ class _Life:
         self.ended_ns = time_ns if self.ended_ns is None else min(self.ended_ns, time_ns)
 
 
-def lease_views(operations: Sequence[Operation], events: Mapping[int, Sequence[Op]]) -> list[View]:
+def lease_views(
+    operations: Sequence[Operation], events: Mapping[int, Sequence[Op]], archive: Iterable[ArchiveRecord] = ()
+) -> list[View]:
     """A row a lease, in the order of their grants."""
     lives: dict[Any, _Life] = defaultdict(_Life)
     for operation in operations:
         lease = whole(operation.key)
         if lease is not None:
             _note(lives[lease], operation, events.get(operation.invoke.index, ()))
+    for gone in _gone(archive):
+        if gone.lease in lives:
+            _note_gone(lives[gone.lease], gone)
     rows = [_row(lease, life) for lease, life in lives.items() if life.renewed]
     if not rows:
         return []
     rows.sort(key=lambda row: row.bars[0].from_ms)
     more = f"; the first {MOST_ROWS} of {len(rows)}" if len(rows) > MOST_ROWS else ""
-    unit = f"a row a lease: faint as far as its TTL reaches; ticks: renewals; orange: revoked or found gone{more}"
+    unit = f"a row a lease: faint as far as its TTL reaches; ticks: renewals; orange: it, or its keys, went{more}"
     return [BarsView("Leases", unit, tuple(rows[:MOST_ROWS]))]
 
 
@@ -60,6 +70,37 @@ def _note(life: _Life, operation: Operation, events: Sequence[Op]) -> None:
         case "revoke", _ if completion is not None and completion.type == "ok":
             life.end(completion.time_ns)
             life.marks.append(Mark(ms(completion.time_ns), "revoked", "warn", "by a client", invoke.index))
+
+
+class _Gone(NamedTuple):
+    """Keys of a lease that were deleted at one revision, as was first told at ``time_ns``."""
+
+    lease: int
+    revision: int
+    time_ns: int
+    keys: int
+
+
+def _gone(archive: Iterable[ArchiveRecord]) -> Iterator[_Gone]:
+    """Each revision at which keys with a lease were deleted, in the archive's order."""
+    holder: dict[str, int] = {}
+    newest = 0
+    for record in archive:
+        for revision in sorted(revision for revision in record.revisions if revision > newest):
+            newest = revision
+            keys: Counter[int] = Counter()
+            for event in record.revisions[revision]:
+                if event.type == "put":
+                    holder[event.key] = event.lease
+                elif lease := holder.pop(event.key, 0):
+                    keys[lease] += 1
+            yield from (_Gone(lease, revision, record.time_ns, count) for lease, count in keys.items())
+
+
+def _note_gone(life: _Life, gone: _Gone) -> None:
+    life.end(gone.time_ns)
+    note = f"{gone.keys} of its keys deleted at revision {gone.revision}, as a member told by then"
+    life.marks.append(Mark(ms(gone.time_ns), "keys went", "warn", note))
 
 
 def _renew(life: _Life, asked_ns: int, told_ns: int, ttl_s: int, index: int) -> None:

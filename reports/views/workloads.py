@@ -32,7 +32,7 @@ def views_of(run: StoredRun, operations: Sequence[Operation], events: Mapping[in
             case "election":
                 found += election_views(own, evidence, clock, run.end_ns)
             case "lease":
-                found += lease_views(own, events)
+                found += lease_views(own, events, run.archive)
             case "watch":
                 found += watch_views(own, events, clock)
     return found

@@ -136,6 +136,15 @@ def test_a_missing_file_is_said_and_the_rest_is_shown(tmp_path: Path, missing: s
     assert f"There is no {missing}".replace("_", r"\_") in markdown_summary(run)
 
 
+def test_a_run_without_faults_lacks_no_journal(tmp_path: Path) -> None:
+    """Where no faults were asked for there is no faults.jsonl, and nothing to say about it."""
+    run = FakeRun(seconds=12).write(tmp_path / "run")
+    (run / "faults.jsonl").unlink()
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"faults": []}))
+    assert "There is no faults.jsonl" not in words_of(write_report(run).read_text(encoding="utf-8"))
+
+
 def test_damage_is_said_and_what_precedes_it_is_shown(tmp_path: Path) -> None:
     """A torn last line, garbage in the middle and broken UTF-8 end a file early, never the report."""
     run = FakeRun(seconds=12).write(tmp_path / "run")

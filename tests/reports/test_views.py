@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from splitvote.harness.archive import ArchiveRecord, StoreEvent
 from splitvote.harness.op import Op, Operation
 from splitvote.harness.recording import ClusterSample, MemberSample, RunConfig
 from splitvote.harness.result import Result, Verdict
@@ -141,6 +142,27 @@ class TestLeases:
             (3100, "kept alive"),
             (4600, "found gone"),
         ]
+
+    def test_a_lease_ends_where_its_keys_went(self) -> None:
+        """The archive tells it: a key that went on to another lease goes with that, and a second telling is none."""
+        puts = (
+            StoreEvent("put", "a", 2, lease=7),
+            StoreEvent("put", "b", 3, lease=7),
+            StoreEvent("put", "c", 4, lease=8),
+            StoreEvent("put", "c", 5, lease=7),
+        )
+        gone = {6: tuple(StoreEvent("delete", key, 6) for key in "abc")}
+        told = [
+            ArchiveRecord("n1", 2_000_000_000, 1, 5, {event.mod_revision: (event,) for event in puts}),
+            ArchiveRecord("n1", 4_500_000_000, 6, 6, gone),
+            ArchiveRecord("n2", 5_000_000_000, 1, 6, gone),
+        ]
+        operations = [operation(0, "grant", 1, 1.1, 4, key=7), operation(2, "grant", 1, 1.1, 4, key=8)]
+        (view,) = lease_views(operations, {}, told)
+        assert isinstance(view, BarsView)
+        assert [row.bars[-1].to_ms for row in view.rows] == [4500, 5000]
+        assert [mark.text for row in view.rows for mark in row.marks] == ["keys went"]
+        assert "3 of its keys deleted at revision 6" in view.rows[0].marks[0].note
 
     def test_odd_records_are_left_out(self) -> None:
         """Keys that are no ids, answers of another shape, events of another kind."""
