@@ -21,12 +21,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import heapq
 import signal
 from asyncio import events
 from asyncio.log import logger
 from collections import deque
 from collections.abc import Callable, Coroutine
+from heapq import heappop, heappush
 from typing import Any, Final, NoReturn, TypeVar
 
 from splitvote.harness.collection import collecting_seldom
@@ -49,49 +49,37 @@ class RealWorldError(SplitvoteError):
 
 
 class _Handle:
-    """A callback that is ready, or will be at a time; what asyncio asks of ``Handle`` and ``TimerHandle``."""
+    """A callback that is ready, or will be at a time; what asyncio asks of ``Handle`` and ``TimerHandle``.
 
-    __slots__ = ("_args", "_callback", "_context", "_is_cancelled", "_when_s")
+    One that was cancelled has no callback.
+    """
+
+    __slots__ = ("args", "callback", "context", "when_s")
 
     def __init__(
         self,
         callback: Callable[..., object],
         args: tuple[Any, ...],
-        context: contextvars.Context | None,
+        context: contextvars.Context,
         when_s: float = 0.0,
     ) -> None:
-        self._callback: Callable[..., object] | None = callback
-        self._args = args
-        self._context = context if context is not None else contextvars.copy_context()
-        self._is_cancelled = False
-        self._when_s = when_s
+        self.callback: Callable[..., object] | None = callback
+        self.args = args
+        self.context = context
+        self.when_s = when_s
 
     def cancel(self) -> None:
         """Do not do it, and let go of what it would have needed."""
-        self._is_cancelled = True
-        self._callback = None
-        self._args = ()
+        self.callback = None
+        self.args = ()
 
     def cancelled(self) -> bool:
-        """Whether it was cancelled."""
-        return self._is_cancelled
+        """Whether it was cancelled, or done."""
+        return self.callback is None
 
     def when(self) -> float:
         """The time asked for, in seconds of the loop."""
-        return self._when_s
-
-    def run(self, loop: VirtualLoop) -> None:
-        """Do it; an exception goes to the loop's handler."""
-        if self._callback is None:
-            return
-        try:
-            self._context.run(self._callback, *self._args)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as failure:
-            loop.call_exception_handler(
-                {"message": f"exception in callback {self._callback!r}", "exception": failure, "handle": self}
-            )
+        return self.when_s
 
 
 _Due = tuple[int, int, Callable[[Any], object] | None, Any]
@@ -125,13 +113,13 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def post_at(self, when_ns: int, callback: Callable[[Any], object], argument: Any) -> None:
         """Have it called at this time (or now, if that is past); cannot be cancelled, and must not raise."""
         self._sequence = sequence = self._sequence + 1
-        heapq.heappush(self._due, (when_ns if when_ns > self.now_ns else self.now_ns, sequence, callback, argument))
+        heappush(self._due, (when_ns if when_ns > self.now_ns else self.now_ns, sequence, callback, argument))
 
     def call_soon(  # type: ignore[override] # TypeVarTuples would say the same at greater length
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> Any:
         """See asyncio: at this instant, after all that is ready."""
-        handle = _Handle(callback, args, context)
+        handle = _Handle(callback, args, contextvars.copy_context() if context is None else context)
         self._ready.append(handle)
         return handle
 
@@ -161,9 +149,9 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     ) -> _Handle:
         self._check_open()
         when_ns = max(when_ns, self.now_ns)
-        handle = _Handle(callback, args, context, when_ns / 1e9)
+        handle = _Handle(callback, args, contextvars.copy_context() if context is None else context, when_ns / 1e9)
         self._sequence += 1
-        heapq.heappush(self._due, (when_ns, self._sequence, None, handle))
+        heappush(self._due, (when_ns, self._sequence, None, handle))
         return handle
 
     # Running
@@ -179,44 +167,58 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             while not self._is_stopping:
                 self._do_ready()
                 if not self._is_stopping:
-                    self._do_next_due()
+                    self._let_time_pass()
         finally:
             self._is_stopping = self._is_running = False
             events._set_running_loop(None)
 
     def _do_ready(self) -> None:
+        """Do all that can be done now; an exception goes to the loop's handler."""
         ready = self._ready
         while ready:
-            ready.popleft().run(self)
             self._steps += 1
             if self._steps > MOST_STEPS_AN_INSTANT:
-                raise self._no_end()
+                raise self._no_end()  # before the next is taken out: a task whose turn is lost could not be cancelled
+            handle = ready.popleft()
+            callback = handle.callback
+            if callback is None:
+                continue
+            try:
+                handle.context.run(callback, *handle.args)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as failure:
+                self.call_exception_handler(
+                    {"message": f"exception in callback {callback!r}", "exception": failure, "handle": handle}
+                )
+
+    def _let_time_pass(self) -> None:
+        """Go from timer to timer, until one makes something ready."""
+        due, ready = self._due, self._ready
+        while due:
+            when_ns, _, callback, what = heappop(due)
+            if callback is None and what.callback is None:
+                continue  # cancelled
+            if when_ns != self.now_ns:
+                self.now_ns = when_ns
+                self._steps = 0
+            else:
+                self._steps += 1
+                if self._steps > MOST_STEPS_AN_INSTANT:
+                    raise self._no_end()
+            if callback is None:
+                ready.append(what)
+            else:
+                callback(what)
+            if ready or self._is_stopping:
+                return
+        raise DeadlockError(f"nothing will ever happen after {self.time():.9f} s: {self._who_waits()}")
 
     def _no_end(self) -> DeadlockError:
         return DeadlockError(
             f"{self._steps} steps at {self.time():.9f} s of virtual time and no end: something polls without "
             f"letting time pass; {self._who_waits()}"
         )
-
-    def _do_next_due(self) -> None:
-        """Let time pass until the next timer, and do that one."""
-        due = self._due
-        while due:
-            when_ns, _, callback, what = heapq.heappop(due)
-            if callback is None:
-                if what.cancelled():
-                    continue
-                self._ready.append(what)
-            if when_ns != self.now_ns:
-                self.now_ns = when_ns
-                self._steps = 0
-            self._steps += 1
-            if self._steps > MOST_STEPS_AN_INSTANT:
-                raise self._no_end()
-            if callback is not None:
-                callback(what)
-            return
-        raise DeadlockError(f"nothing will ever happen after {self.time():.9f} s: {self._who_waits()}")
 
     def _who_waits(self) -> str:
         waiting = sorted(_where(task) for task in asyncio.all_tasks(self))

@@ -108,6 +108,7 @@ class Runner:
         self._exhausted = True
         self._done: asyncio.Future[None] | None = None
         self._wake: asyncio.TimerHandle | None = None
+        self._wake_ns = 0
         self._pump_due = False
         self._records = 0
         self.counts: Counter[tuple[str, str]] = Counter()
@@ -173,7 +174,6 @@ class Runner:
 
     def _pump(self) -> None:
         self._pump_due = False
-        self._cancel_wake()
         if self._done is None or self._done.done():
             return
         try:
@@ -211,7 +211,9 @@ class Runner:
     def _await_change(self, pending: Pending) -> None:
         if pending.wake_at_ns is not None:
             self._wake_at(pending.wake_at_ns)
-        elif not self._open:
+        elif self._open:
+            self._cancel_wake()
+        else:
             raise SplitvoteError(
                 "the generator waits for a completion but nothing is open, so it would wait for ever; "
                 "check its thread restrictions against --concurrency"
@@ -239,7 +241,16 @@ class Runner:
         return number
 
     def _wake_at(self, time_ns: int) -> None:
-        self._wake = self._loop.call_at(self.origin_s + time_ns / 1e9, self._schedule_pump)
+        if self._wake is not None:
+            if self._wake_ns == time_ns:
+                return
+            self._wake.cancel()
+        self._wake_ns = time_ns
+        self._wake = self._loop.call_at(self.origin_s + time_ns / 1e9, self._woken)
+
+    def _woken(self) -> None:
+        self._wake = None
+        self._schedule_pump()
 
     def _cancel_wake(self) -> None:
         if self._wake is not None:

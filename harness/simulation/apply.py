@@ -147,7 +147,9 @@ class ApplyAll:
     def _apply_entry(self, entry: Entry) -> None:
         site, data = self._site, entry.data
         if isinstance(data, Command):
-            site.waiters.trigger(data.id, site.machine.apply(entry.index, data))
+            outcome = site.machine.apply(entry.index, data)
+            if outcome is not None:
+                site.waiters.trigger(data.id, outcome)
             return
         site.machine.skip(entry.index)
         if data is None:

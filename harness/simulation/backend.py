@@ -12,7 +12,7 @@ with a list of how to undo it.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -47,7 +47,7 @@ class StoredLease(msgspec.Struct, frozen=True):
     remaining_s: int = 0
 
 
-Alarm = tuple[int, int]
+Alarm: TypeAlias = "tuple[int, pb.AlarmType]"
 """Member id and kind."""
 
 

@@ -1,21 +1,21 @@
 """Clients' calls to simulated members: ``SimulatedRpc`` is the RPC seam, ``Door`` is where a member takes calls.
 
-A call goes to its member and its answer back over a connection with a latency;
-clients are never cut off from members, as on the other clusters.
+A call goes to its member and its answer back over a connection with a latency.
 
-================================  ==================================================
+================================  ====================================================================
 nobody listens                    UNAVAILABLE, failed to connect (never sent)
 the process is paused             nothing, until the call's deadline or it is resumed
 the process dies meanwhile        UNAVAILABLE, Socket closed (it may have happened)
 the deadline passes               DEADLINE_EXCEEDED; the handler is cancelled
-================================  ==================================================
+clients are cut off from it       nothing, until the deadline; what was held back comes when they are not any more
+================================  ====================================================================
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from splitvote.harness.clock import VirtualLoop
@@ -33,6 +33,9 @@ A = TypeVar("A", bound="Message")
 LATENCY_NS: Final = 60_000
 """The fastest way between a client and a member."""
 
+PIECE_BYTES: Final = 200
+"""About what a call or an answer takes on the wire."""
+
 MOST_UNTAKEN: Final = 64
 """Answers of a stream that the server may be ahead of its client (flow control)."""
 
@@ -45,26 +48,62 @@ _LATE: Final = ("DEADLINE_EXCEEDED", "Deadline Exceeded")
 _CLOSED: Final = ("CANCELLED", "the call was ended by this side")
 
 
+class Way:
+    """One direction between all clients and one member: in order; held back while it is cut, as a connection holds it.
+
+    What passes is counted by calls and answers, each taken for ``PIECE_BYTES``.
+    """
+
+    __slots__ = ("_held", "_last_ns", "_latencies_ns", "_loop", "delivered_bytes", "is_cut", "offered_bytes")
+
+    def __init__(self, loop: VirtualLoop, latencies_ns: Iterator[int]) -> None:
+        self._loop = loop
+        self._latencies_ns = latencies_ns
+        self._last_ns = 0
+        self._held: deque[tuple[Callable[[Any], object], Any]] = deque()
+        self.is_cut = False
+        self.offered_bytes = 0
+        self.delivered_bytes = 0
+
+    def send(self, arrive: Callable[[Any], object], argument: Any) -> None:
+        """Have it happen at the other end."""
+        self.offered_bytes += PIECE_BYTES
+        if self.is_cut:
+            self._held.append((arrive, argument))
+        else:
+            self._pass_on(arrive, argument)
+
+    def _pass_on(self, arrive: Callable[[Any], object], argument: Any) -> None:
+        loop = self._loop
+        self.delivered_bytes += PIECE_BYTES
+        self._last_ns = when_ns = max(loop.now_ns + next(self._latencies_ns), self._last_ns)
+        loop.post_at(when_ns, arrive, argument)
+
+    def cut(self) -> None:
+        """Deliver nothing from now on."""
+        self.is_cut = True
+
+    def mend(self) -> None:
+        """Deliver again, what was held back first."""
+        self.is_cut = False
+        while self._held:
+            self._pass_on(*self._held.popleft())
+
+
 class Path:
-    """The way between all clients and one member: in order, each way."""
+    """The way between all clients and one member, there and back."""
 
     def __init__(self, loop: VirtualLoop, chance: Chance) -> None:
+        latencies_ns = chance.latencies_ns(LATENCY_NS, spread=1.0, slowest=8.0)
+        self.way_there = Way(loop, latencies_ns)
+        self.way_back = Way(loop, latencies_ns)
+        self.there = self.way_there.send
+        self.back = self.way_back.send
         self._loop = loop
-        self._latencies = chance.latencies(LATENCY_NS, spread=1.0, slowest=8.0)
-        self._last_there_ns = 0
-        self._last_back_ns = 0
 
-    def there(self, arrive: Callable[[Any], object], argument: Any) -> None:
-        """Have it happen at the member."""
-        loop = self._loop
-        self._last_there_ns = when_ns = max(loop.now_ns + self._latencies.draw_ns(), self._last_there_ns)
-        loop.post_at(when_ns, arrive, argument)
-
-    def back(self, arrive: Callable[[Any], object], argument: Any) -> None:
-        """Have it happen at the client."""
-        loop = self._loop
-        self._last_back_ns = when_ns = max(loop.now_ns + self._latencies.draw_ns(), self._last_back_ns)
-        loop.post_at(when_ns, arrive, argument)
+    def after(self, delay_s: float, do: Callable[[Any], object], argument: Any) -> None:
+        """Have something done at the client after so much time."""
+        self._loop.post_at(self._loop.now_ns + round(delay_s * 1e9), do, argument)
 
 
 class _Call(Protocol):
@@ -368,16 +407,14 @@ class SimulatedRpc:
         """See ``Rpc.unary``."""
         if self._is_closed:
             raise TransportError(*_CLOSED)
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[A] = loop.create_future()
+        answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
         call = UnaryCall(self._door, method, request, answer)
         self._open[call] = None
         self._door.path.there(self._door.enter, call)
-        deadline = loop.call_later(timeout_s, call.end, _LATE)
+        self._door.path.after(timeout_s, call.end, _LATE)
         try:
             return await answer
         finally:
-            deadline.cancel()
             del self._open[call]
             if not call.is_over:
                 self._door.path.there(call.abandoned, None)

@@ -9,6 +9,8 @@ everywhere; logarithms do not.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -43,9 +45,21 @@ class Chance:
         """A whole number from 0 up to, but not including, the bound."""
         return int(self.part() * bound)
 
-    def latencies(self, fastest_ns: int, *, spread: float, slowest: float) -> Latencies:
-        """Latencies of this stream's own chance: see ``Latencies``."""
-        return Latencies(self, fastest_ns, spread=spread, slowest=slowest)
+    def latencies_ns(self, fastest_ns: int, *, spread: float, slowest: float) -> Iterator[int]:
+        """Times from ``fastest_ns`` up, without end, of this stream's own chance.
+
+        Most are within ``spread`` times more, a few up to ``slowest`` times more: the
+        extra part is fastest x (spread u + slowest v^6), u and v uniform, so that one in
+        fifty has about 0.9 of ``slowest``, and half have less than 0.02 of it.
+        """
+        return chain.from_iterable(self._latency_blocks(fastest_ns, spread, slowest))
+
+    def _latency_blocks(self, fastest_ns: int, spread: float, slowest: float) -> Iterator[list[int]]:
+        while True:
+            usual, rare = self.block(), self.block()
+            square = rare * rare
+            factor = 1.0 + spread * usual + slowest * (square * square * square)
+            yield (fastest_ns * factor).astype(np.int64)[::-1].tolist()
 
     def _refill(self) -> None:
         self._block = self.block().tolist()
@@ -60,32 +74,3 @@ class Chance:
         x ^= x >> np.uint64(31)
         self._blocks += 1
         return (x >> np.uint64(11)).astype(np.float64) * _UNIT
-
-
-class Latencies:
-    """Times from ``fastest_ns`` up: most within ``spread`` times more, a few up to ``slowest`` times more.
-
-    The extra part is fastest x (spread u + slowest v^6): u and v uniform, so that one
-    in fifty has about 0.9 of ``slowest``, and half have less than 0.02 of it.
-    """
-
-    __slots__ = ("_block", "_chance", "_fastest_ns", "_slowest", "_spread")
-
-    def __init__(self, chance: Chance, fastest_ns: int, *, spread: float, slowest: float) -> None:
-        self._chance = chance
-        self._fastest_ns = fastest_ns
-        self._spread = spread
-        self._slowest = slowest
-        self._block: list[int] = []
-
-    def draw_ns(self) -> int:
-        """The next one."""
-        if not self._block:
-            self._refill()
-        return self._block.pop()
-
-    def _refill(self) -> None:
-        usual, rare = self._chance.block(), self._chance.block()
-        square = rare * rare
-        factor = 1.0 + self._spread * usual + self._slowest * (square * square * square)
-        self._block = (self._fastest_ns * factor).astype(np.int64).tolist()

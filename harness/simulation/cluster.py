@@ -9,27 +9,34 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, cast
 
 from splitvote.harness.clock import VirtualLoop
 from splitvote.harness.cluster import (
+    Clock,
+    Damage,
+    Disk,
     Health,
-    LinkCounter,
     Links,
-    LinkShape,
     Logs,
-    Pair,
     Process,
     ProcessState,
 )
 from splitvote.harness.errors import ConfigError, EnvironmentFailure, NemesisError
 from splitvote.harness.etcd.capabilities import of_members
+from splitvote.harness.etcd.membership import EtcdMembers
 from splitvote.harness.generator.randomness import op_entropy
 from splitvote.harness.simulation.calls import SimulatedRpc
+from splitvote.harness.simulation.capabilities import (
+    SimulatedClocks,
+    SimulatedDisks,
+    SimulatedLinks,
+    SimulatedProcesses,
+)
+from splitvote.harness.simulation.clocks import TRUE
 from splitvote.harness.simulation.interface import MemberInfo
-from splitvote.harness.simulation.logs import NodeLog
 from splitvote.harness.simulation.member import SimulatedNode
 from splitvote.harness.simulation.mutants import Mutants
 from splitvote.harness.simulation.network import Link, Network
@@ -67,11 +74,16 @@ class SimulatedCluster:
         self._options = options or ServerOptions()
         self._site: Site | None = None
         self._connections = SimulatedConnections(self)
-        processes = SimulatedProcesses(self)
+        peer_urls = {name: _peer_url(name) for name in self.nodes}
+        processes = SimulatedProcesses(self, EtcdMembers(self._connections, peer_urls).cluster_to_join)
+        disks = SimulatedDisks(self)
         self._capabilities: dict[type[Any], object] = {
             Process: processes,
             Logs: processes,
-            **of_members(self._connections),
+            Clock: SimulatedClocks(self),
+            Disk: disks,
+            Damage: disks,
+            **of_members(self._connections, peer_urls),
         }
         if nodes > 1:
             self._capabilities[Links] = SimulatedLinks(self)
@@ -87,6 +99,15 @@ class SimulatedCluster:
         if self._site is None:
             raise EnvironmentFailure("the simulated cluster is not up")
         return self._site
+
+    @property
+    def network(self) -> Network:
+        """The network between the nodes."""
+        return self.site.network
+
+    def newest_member(self, node: str) -> int:
+        """The id of the member that was last added for a node."""
+        return self.site.newest_member(node)
 
     def node(self, name: str) -> SimulatedNode:
         """One node; raises NemesisError for a name that there is not."""
@@ -131,6 +152,7 @@ class SimulatedCluster:
         await self._connections.close()
         if self._site is not None:
             for node in self._site.nodes.values():
+                node.clocks.set(TRUE)
                 node.kill()
                 node.log.close()
 
@@ -141,7 +163,7 @@ class Site:
     def __init__(self, loop: VirtualLoop, cluster: SimulatedCluster, *, seed: int, options: ServerOptions) -> None:
         founders = [_founder(seed, name) for name in cluster.nodes]
         cluster_id = op_entropy(seed, zlib.crc32(b"cluster")) >> (64 - _ID_BITS)
-        self._places = {f"http://{name}:2380": name for name in cluster.nodes}
+        self._places = {_peer_url(name): name for name in cluster.nodes}
         self._node_of = {founder.id: founder.name for founder in founders}
         self.nodes = {
             name: SimulatedNode(
@@ -152,18 +174,27 @@ class Site:
                 founders=founders,
                 transport=_Transport(self, name),
                 options=options,
-                log=NodeLog(cluster.log_path(name), loop),
+                log_path=cluster.log_path(name),
                 mutants=cluster.mutants,
             )
             for number, name in enumerate(cluster.nodes, 1)
         }
-        self.network = Network(loop, seed, {name: node.receive for name, node in self.nodes.items()})
+        self.network = Network(
+            loop,
+            seed,
+            {name: node.receive for name, node in self.nodes.items()},
+            {name: node.door.path for name, node in self.nodes.items()},
+        )
 
     def learn(self, member: MemberInfo) -> None:
         """A member is where its URL says."""
         for url in member.peer_urls:
             if url in self._places:
                 self._node_of.setdefault(member.id, self._places[url])
+
+    def newest_member(self, node: str) -> int:
+        """The id of the member that was last added for a node: ids are learned in the order they are given."""
+        return next(member for member in reversed(self._node_of) if self._node_of[member] == node)
 
     def node_of(self, member_id: int) -> SimulatedNode | None:
         """The node that a member is at, as long as it is that member's."""
@@ -172,9 +203,13 @@ class Site:
         return node if node is not None and node.member_id == member_id else None
 
 
+def _peer_url(name: str) -> str:
+    return f"http://{name}:2380"
+
+
 def _founder(seed: int, name: str) -> MemberInfo:
     member_id = op_entropy(seed, zlib.crc32(name.encode())) >> (64 - _ID_BITS)
-    return MemberInfo(member_id, name, (f"http://{name}:2380",))
+    return MemberInfo(member_id, name, (_peer_url(name),))
 
 
 class _Transport:
@@ -235,67 +270,3 @@ class SimulatedConnections(Mapping[str, SimulatedRpc]):
         rpcs, self._rpcs = self._rpcs, {}
         for rpc in rpcs.values():
             await rpc.close()
-
-
-class SimulatedProcesses:
-    """Start, end, suspend and wipe nodes (capabilities Process and Logs)."""
-
-    def __init__(self, cluster: SimulatedCluster) -> None:
-        self._cluster = cluster
-
-    async def start(self, node: str) -> None:
-        """See ``Process.start``."""
-        self._cluster.node(node).start()
-
-    async def stop(self, node: str) -> None:
-        """See ``Process.stop``."""
-        await self._cluster.node(node).stop()
-
-    async def kill(self, node: str) -> None:
-        """See ``Process.kill``."""
-        self._cluster.node(node).kill()
-
-    async def pause(self, node: str) -> None:
-        """See ``Process.pause``."""
-        self._cluster.node(node).pause()
-
-    async def resume(self, node: str) -> None:
-        """See ``Process.resume``."""
-        self._cluster.node(node).resume()
-
-    async def state(self, node: str) -> ProcessState:
-        """See ``Process.state``."""
-        return self._cluster.node(node).state
-
-    async def wipe(self, node: str) -> None:
-        """See ``Process.wipe``."""
-        self._cluster.node(node).wipe()
-
-    def log_path(self, node: str) -> Path:
-        """See ``Logs.log_path``."""
-        return self._cluster.log_path(node)
-
-
-class SimulatedLinks:
-    """The directed links between nodes (capability Links); there are none to look at before ``up``."""
-
-    supports: Final = Network.supports
-
-    def __init__(self, cluster: SimulatedCluster) -> None:
-        self._cluster = cluster
-
-    async def cut(self, pairs: Iterable[Pair]) -> None:
-        """See ``Links.cut``."""
-        await self._cluster.site.network.cut(pairs)
-
-    async def shape(self, pairs: Iterable[Pair], shape: LinkShape) -> None:
-        """See ``Links.shape``."""
-        await self._cluster.site.network.shape(pairs, shape)
-
-    async def heal(self, pairs: Iterable[Pair] | None = None) -> None:
-        """See ``Links.heal``."""
-        await self._cluster.site.network.heal(pairs)
-
-    async def counters(self) -> Mapping[Pair, LinkCounter]:
-        """See ``Links.counters``."""
-        return await self._cluster.site.network.counters()

@@ -12,12 +12,12 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from splitvote.harness.errors import TransportError
 from splitvote.harness.etcd import methods as m
 from splitvote.harness.etcd.methods import Method
-from splitvote.harness.etcd.recipes import Election, Mutex, Observer, Session, SessionExpired, Standing, leader_of
+from splitvote.harness.etcd.recipes import Election, LeaseHolder, Mutex, Observer, SessionExpired, Standing, leader_of
 from splitvote.harness.etcd.rpc import Rpc
 from splitvote.harness.etcd.stubs import election_pb2 as election
 from splitvote.harness.etcd.stubs import lock_pb2 as lock
@@ -40,7 +40,7 @@ SESSION_TTL_S: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class _Holder:
-    """All that a recipe asks of a session; the caller keeps its lease alive, not we."""
+    """A session of which the caller keeps the lease alive, not we (see ``LeaseHolder``)."""
 
     rpc: Rpc
     lease: int
@@ -65,7 +65,7 @@ class ConcurrencyService:
             m.RESIGN: self._resign,
         }
 
-    async def _session(self, lease: int) -> Session:
+    async def _session(self, lease: int) -> LeaseHolder:
         if lease == 0:
             granted = await self._rpc.unary(
                 m.LEASE_GRANT, pb.LeaseGrantRequest(TTL=SESSION_TTL_S), timeout_s=PATIENCE_S
@@ -73,8 +73,8 @@ class ConcurrencyService:
             lease = granted.ID
         return self._session_of(lease)
 
-    def _session_of(self, lease: int) -> Session:
-        return cast("Session", _Holder(self._rpc, lease))
+    def _session_of(self, lease: int) -> LeaseHolder:
+        return _Holder(self._rpc, lease)
 
     async def _recipe(self, recipe: Coroutine[Any, Any, Any]) -> Any:
         try:

@@ -11,7 +11,7 @@ One member, from below::
 
 What a process has in memory dies with it: ``ServerCore``, ``Machine`` and
 ``Services`` are made anew at every start.  What survives is the node's disk:
-the raft log, and the machine's ``Backend``.
+the raft log, and the machine's ``Backend`` (``backend``).
 
 Rules for everything above the network, so that a process can be paused, killed
 and given a clock of its own:
@@ -104,8 +104,12 @@ class Clock(Protocol):
 class Host(Protocol):
     """What a Machine needs of the process it lives in."""
 
-    clock: Clock
     mutants: Mutants
+
+    @property
+    def clock(self) -> Clock:
+        """The process's clock."""
+        ...
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> Any:
         """Run a task that ends with the process; an exception in it ends the run as our own failure."""
@@ -125,22 +129,6 @@ class Host(Protocol):
 
     def compact(self, revision: int) -> None:
         """The periodic compactor of a leader wants the store compacted up to there: proposed, that is all."""
-        ...
-
-
-class Backend(Protocol):
-    """The machine's part of a node's disk (bbolt's part); survives processes.  Made by ``mvcc.Backend()``.
-
-    Changes are in the process's memory until ``commit``, and lost with it.
-    """
-
-    def roll_back(self) -> None:
-        """The process died: forget every change since the last commit."""
-        ...
-
-    @property
-    def size_bytes(self) -> int:
-        """About what the file takes (Status.dbSize)."""
         ...
 
 
@@ -176,8 +164,8 @@ class Machine(Protocol):
         """The store's current revision."""
         ...
 
-    def apply(self, index: int, command: Command) -> Outcome:
-        """Apply one committed command."""
+    def apply(self, index: int, command: Command) -> Outcome | None:
+        """Apply one committed command; None for one that was applied before the restart, so that nobody is answered."""
         ...
 
     def skip(self, index: int) -> None:
@@ -230,11 +218,19 @@ class MemberInfo(msgspec.Struct, frozen=True):
 class ServerCore(Protocol):
     """One running member, for its services.  Times out, drops and stops with etcd's own codes and words."""
 
-    clock: Clock
     mutants: Mutants
-    machine: Machine
     cluster_id: int
     member_id: int
+
+    @property
+    def clock(self) -> Clock:
+        """The process's clock."""
+        ...
+
+    @property
+    def machine(self) -> Machine:
+        """The member's replicated state."""
+        ...
 
     @property
     def leader_id(self) -> int:

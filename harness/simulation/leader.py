@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 MOST_ENTRIES_A_MESSAGE: Final = 256
 
+HELD_CHECKS: Final = 3
+"""Mutant: until so many checks of its quorum, an election timeout each, a new leader holds back entries of its own."""
+
 IfEmpty = Literal["nothing", "notice", "probe"]
 """What to send a follower that lacks nothing: nothing, or an empty MsgApp that it answers (probe) or not (notice)."""
 
@@ -91,8 +94,9 @@ def send_append(raft: Raft, member: int, *, if_empty: IfEmpty) -> bool:
     if term is None:
         return _send_snapshot(raft, member, progress)
     entries: tuple[Entry, ...] = ()
-    if previous < log.last:
-        entries = tuple(log.slice(previous + 1, min(log.last, previous + MOST_ENTRIES_A_MESSAGE)))
+    last = log.last if raft.held_from is None else raft.held_from - 1
+    if previous < last:
+        entries = tuple(log.slice(previous + 1, min(last, previous + MOST_ENTRIES_A_MESSAGE)))
     elif if_empty == "nothing":
         return False
     is_streaming = progress.state == "replicate"
@@ -220,6 +224,17 @@ def _check_quorum(raft: Raft, message: Message) -> None:
         return
     for other in progress.values():
         other.is_recently_active = False
+    if raft.held_from is not None:
+        _release_held(raft)
+
+
+def _release_held(raft: Raft) -> None:
+    """Mutant: at last send what a new leader held back, if what its predecessors left is committed."""
+    assert raft.held_from is not None
+    raft.held_checks -= 1
+    if raft.held_checks <= 0 and raft.log.committed >= raft.held_from - 1:
+        raft.held_from = None
+        broadcast_append(raft)
 
 
 def _read_index(raft: Raft, message: Message) -> None:

@@ -41,10 +41,10 @@ class LocalRpc:
 
     async def unary(self, method: Method[Q, A], request: Q, *, timeout_s: float) -> A:
         """See ``Rpc.unary``."""
-        await self._core.clock.sleep(
-            0
-        )  # the recipes wait by the loop's clock, which goes on while the process is paused
-        return await self._services.unary(method, request)  # type: ignore[no-any-return]
+        # The recipes wait by the loop's clock, which goes on while the process is paused.
+        await self._core.clock.sleep(0)
+        answer: A = await self._services.unary(method, request)
+        return answer
 
     async def stream(
         self,

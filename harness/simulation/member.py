@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path as FilePath
 from typing import Any, Final
 
 from splitvote.harness.clock import VirtualLoop
@@ -13,7 +14,8 @@ from splitvote.harness.errors import NemesisError, TransportError
 from splitvote.harness.simulation import reconfiguration
 from splitvote.harness.simulation.calls import Door, Path
 from splitvote.harness.simulation.chance import Chance
-from splitvote.harness.simulation.disk import Death, Disk
+from splitvote.harness.simulation.clocks import NodeClocks
+from splitvote.harness.simulation.disk import Death, Disk, Loss
 from splitvote.harness.simulation.interface import MemberInfo
 from splitvote.harness.simulation.logs import NodeLog
 from splitvote.harness.simulation.messages import MEMBER_BYTES, ConfChange, ConfState, Entry, RaftSnapshot
@@ -21,7 +23,7 @@ from splitvote.harness.simulation.mutants import Mutants
 from splitvote.harness.simulation.mvcc import Backend
 from splitvote.harness.simulation.options import ServerOptions
 from splitvote.harness.simulation.peers import Transport
-from splitvote.harness.simulation.process import NodeClock, Process
+from splitvote.harness.simulation.process import Process
 from splitvote.harness.simulation.server import Seat, Server
 
 START_S: Final = 0.05
@@ -44,14 +46,14 @@ class SimulatedNode:
         founders: Sequence[MemberInfo],
         transport: Transport,
         options: ServerOptions,
-        log: NodeLog,
+        log_path: FilePath,
         mutants: Mutants,
     ) -> None:
         info = founders[number - 1]
         self.name = info.name
         self.member_id = info.id
-        self.clock = NodeClock(loop)
-        self.log = log
+        self.clocks = NodeClocks(loop, self._clock_was_set)
+        self.log = NodeLog(log_path, self.clocks.wall)
         self.process: Process | None = None
         self.server: Server | None = None
         self._loop = loop
@@ -68,6 +70,8 @@ class SimulatedNode:
         self.door = Door(Path(loop, Chance(seed, f"clients of {self.name}")))
         self._exits: asyncio.Future[None] | None = None
         self.disk = self._new_disk(founders)
+        self.is_blank = False
+        """Whether its data was wiped, and it has not joined anew."""
 
     def _new_disk(self, founders: Sequence[MemberInfo]) -> Disk:
         """A disk as etcd makes it at the first start: founders begin with each other, whoever joins with nothing."""
@@ -92,6 +96,8 @@ class SimulatedNode:
         """Start a process on what is on the disk; does nothing when one runs."""
         if self.process is not None:
             return
+        if self.is_blank:
+            raise NemesisError(f"{self.name} has no data: it must join as a member that was added for it")
         self._starts += 1
         seat = Seat(
             cluster_id=self._cluster_id,
@@ -101,7 +107,7 @@ class SimulatedNode:
             incarnation=self._starts,
             client_url=f"http://{self.name}:2379",
         )
-        process = self.process = Process(self._loop, self.clock, self.name)
+        process = self.process = Process(self._loop, self.clocks.monotonic, self.name)
         process.on_panic = partial(self._panicked, process)
         server = self.server = Server(
             seat=seat,
@@ -119,7 +125,10 @@ class SimulatedNode:
 
     async def _live(self, process: Process, server: Server) -> None:
         await process.sleep(START_S + self._chance.part() * _SLOWEST_START_S)
-        await server.run()
+        if (refusal := self.disk.refusal) is None:
+            await server.run()
+        else:
+            self.log.write("fatal", "failed to read the write-ahead log or the snapshot", error=refusal)
         if self.process is process:
             self._gone("kill")
 
@@ -128,8 +137,8 @@ class SimulatedNode:
         if self.process is process:
             self._gone("kill")
 
-    def _gone(self, death: Death) -> None:
-        """The process is no more."""
+    def _gone(self, death: Death) -> Loss | None:
+        """The process is no more; what that lost."""
         process, self.process, self.server = self.process, None, None
         assert process is not None
         assert self._exits is not None
@@ -137,16 +146,18 @@ class SimulatedNode:
         process.end()
         lost = self.disk.died(death)
         if lost is not None:
-            self.log.write("warn", "repaired the write-ahead log", lost=lost)
+            self.log.write("warn", "repaired the write-ahead log", lost=str(lost))
+            if lost.entries:
+                self._mutants.fires("ack-before-fsync")
         if not self._exits.done():
             self._exits.set_result(None)
+        return lost
 
     # Ending
 
-    def kill(self, death: Death = "kill") -> None:
-        """End the process at once."""
-        if self.process is not None:
-            self._gone(death)
+    def kill(self, death: Death = "kill") -> Loss | None:
+        """End the process at once; tells what was lost, if anything was."""
+        return None if self.process is None else self._gone(death)
 
     async def stop(self) -> None:
         """End it in order: a leader hands over first."""
@@ -185,17 +196,21 @@ class SimulatedNode:
         if self.process is not None:
             self.process.resume()
 
-    def wipe(self, *, joins_as: int | None = None) -> None:
-        """Begin with an empty disk; ``joins_as`` is the id of a member that was added for it."""
+    def wipe(self) -> None:
+        """Begin with an empty disk; what is wrong with the disk itself stays as it is."""
         if self.process is not None:
             raise NemesisError(f"{self.name} runs: stop it before its data is wiped")
-        self.disk = self._new_disk(self._founders if joins_as is None else ())
-        if joins_as is not None:
-            self.member_id = joins_as
+        fault, self.disk = self.disk.fault, self._new_disk(())
+        if fault is not None:
+            self.disk.impair(fault)
+        self.is_blank = True
 
-    def set_clock(self, *, offset_ns: int, rate: float = 1.0) -> None:
-        """Set its clock ahead of true time, and how fast it runs."""
-        self.clock.set(offset_ns=offset_ns, rate=rate)
+    def join(self, member_id: int) -> None:
+        """Be, from the next start on, the member that was added for this node, whose data is empty."""
+        self.member_id = member_id
+        self.is_blank = False
+
+    def _clock_was_set(self) -> None:
         if self.process is not None:
             self.process.clock_was_set()
 
@@ -206,7 +221,4 @@ class SimulatedNode:
         process, server = self.process, self.server
         if process is None or server is None or not server.is_listening or envelope[0] != self.member_id:
             return
-        if process.state is ProcessState.RUNNING:
-            server.receive(envelope[1])
-        else:
-            process.deliver(server.receive, envelope[1])
+        process.deliver(server.rafthttp.receive, envelope[1])

@@ -61,14 +61,14 @@ _MUTANTS: Final = (
         "read-index-before-first-commit",
         "reads are linearizable",
         "a new leader confirms reads before it has committed an entry of its own term",
-        ("register", "kv"),
-        _ELECTIONS,
+        ("kv",),
+        ("partition", "packet"),
     ),
     # Raft and the log
     Mutant(
         "ack-before-fsync",
         "acknowledged writes are durable",
-        "entries are acknowledged before they are on disk",
+        "entries are acknowledged at once, and get to the disk when the kernel writes them back",
         ("register", "kv", "set"),
         ("disk",),
     ),
@@ -83,15 +83,15 @@ _MUTANTS: Final = (
         "two-votes-in-one-term",
         "one leader a term",
         "members, which all stand at the same time, vote for whoever asks, also when they have voted in the term",
-        ("register", "kv"),
-        _ELECTIONS,
+        ("kv", "register"),
+        ("kill", "packet"),
     ),
     Mutant(
         "commit-by-counting-in-an-old-term",
         "committed entries stay (Raft, figure 8)",
-        "a leader commits an older term's entry once a majority has it",
-        ("register", "kv"),
-        _ELECTIONS,
+        "a new leader commits its predecessors' entries once a majority has them, and sends its own only later",
+        ("kv", "register"),
+        ("pause", "partition"),
     ),
     Mutant(
         "duplicated-message-applied-twice",
@@ -149,12 +149,13 @@ _MUTANTS: Final = (
         "transactions are atomic",
         "comparisons are decided when a transaction arrives, not when it is applied",
         ("register", "kv", "append"),
+        ("packet",),
     ),
     Mutant(
         "lost-update",
         "a put overwrites what was there",
         "the second of two puts of one key in consecutive revisions leaves the first one's value",
-        ("register", "kv", "set"),
+        ("register", "kv"),
     ),
     Mutant(
         "create-revision-kept",
@@ -225,14 +226,14 @@ _MUTANTS: Final = (
         "stale-leader-revokes-lease",
         "only the leader lets leases expire (issue 15247)",
         "a leader that was suspended revokes by the time it slept through, though it leads no longer",
-        ("lease", "lock"),
+        ("lease",),
         ("pause",),
     ),
     Mutant(
         "promote-without-extension",
         "a change of leaders ends no lease early",
         "a new leader counts a lease's time from when it was granted",
-        ("lease", "lock"),
+        ("lease",),
         _ELECTIONS,
     ),
     Mutant(
@@ -270,7 +271,7 @@ _MUTANTS: Final = (
         "unlock-by-non-holder",
         "an unlock removes one's own key only",
         "the deletion of a lock's key that is gone removes the next one of the same lock",
-        ("lock", "election"),
+        ("lock",),
     ),
 )
 
@@ -289,6 +290,11 @@ class Mutants:
                 raise ConfigError(unknown("mutant", name, sorted(MUTANTS)))
         self._active = frozenset(active)
         self.fired: Counter[str] = Counter()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How often each bug that is on has fired, 0 included."""
+        return {name: self.fired[name] for name in sorted(self._active)}
 
     def has(self, name: str) -> bool:
         """Whether this bug is on: for where it has to be known before it is known to make a difference."""

@@ -13,7 +13,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -37,8 +37,6 @@ from splitvote.harness.simulation.store import Hash, Store
 from splitvote.harness.simulation.watch import WatchHub
 
 __all__ = ["Backend", "Machine", "MachineOptions"]
-
-CHANGED_NOTHING: Final = Outcome()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +63,9 @@ class Machine:
         self.backend = backend
         self.backend.mutants = host.mutants
         self._host = host
-        self._command_id = 0
+        self._answers_client = True
+        """Whether anybody waits here for what becomes of the command that is being applied."""
+
         self.lessor = Lessor(
             backend,
             host,
@@ -101,12 +101,12 @@ class Machine:
 
     # ---- the log
 
-    def apply(self, index: int, command: Command) -> Outcome:
+    def apply(self, index: int, command: Command) -> Outcome | None:
         """See ``interface.Machine``."""
         if index <= self.backend.index and not self._host.mutants.fires("reapply-after-restart"):
-            return CHANGED_NOTHING
+            return None
         self.backend.index = max(index, self.backend.index)
-        self._command_id = command.id
+        self._answers_client = self._host.awaits(command.id)
         request = command.request
         try:
             self._refuse_under_alarm(request)
@@ -139,11 +139,11 @@ class Machine:
             elif not future.done():
                 future.set_result(True)
 
-    def _put(self, request: pb.PutRequest) -> pb.PutResponse:
+    def _put(self, request: pb.PutRequest) -> pb.PutResponse | None:
         check_lease_is_there(self.lessor, request)
         check_key_is_there(self.store, request)
         txn = self.store.write()
-        answer = do_put(txn, request)
+        answer = do_put(txn, request, answers_client=self._answers_client)
         txn.end()
         return answer
 
@@ -153,8 +153,8 @@ class Machine:
         txn.end()
         return answer
 
-    def _txn(self, request: pb.TxnRequest) -> pb.TxnResponse:
-        return do_txn(self.store, self.lessor, request, answers_client=self._host.awaits(self._command_id))
+    def _txn(self, request: pb.TxnRequest) -> pb.TxnResponse | None:
+        return do_txn(self.store, self.lessor, request, answers_client=self._answers_client)
 
     def _compact(self, request: pb.CompactionRequest) -> pb.CompactionResponse:
         self.store.compact(request.revision)
@@ -190,7 +190,7 @@ class Machine:
         else:
             told = [alarm] if alarm in alarms else []
             self.backend.set_alarm(alarm, is_raised=False)
-        members = [pb.AlarmMember(memberID=member, alarm=kind) for member, kind in told]  # type: ignore[arg-type]
+        members = [pb.AlarmMember(memberID=member, alarm=kind) for member, kind in told]
         return pb.AlarmResponse(header=self._header(), alarms=members)
 
     def _refuse_under_alarm(self, request: Any) -> None:

@@ -1,11 +1,12 @@
-"""The network between the members: every directed link with its latency, and with whatever is wrong with it.
+"""The network between the members, and their clients: every directed link, and whatever is wrong with it.
 
 A healthy link delivers in order, as a TCP connection does.  A cut link delivers
 nothing; what is sent over it meanwhile is lost, or held back and delivered when
 the cut is healed, as chance has it for each cut: both happen to real
-connections, and what comes late is the harder case.  Loss, duplication and
-reordering are faults of a link like delay and rate: of messages here, since
-the members have no transport below them that would repair it.
+connections, and what comes late is the harder case.  Loss, duplication,
+reordering and corruption are faults of a link like delay and rate: of messages
+here, since the members have no transport below them that would repair it; a
+corrupt one is found by its checksum and lost.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from splitvote.harness.clock import VirtualLoop
-from splitvote.harness.cluster import LinkCounter, LinkShape, Pair
+from splitvote.harness.cluster import CLIENT, LinkCounter, LinkShape, Pair
 from splitvote.harness.errors import NemesisError
+from splitvote.harness.simulation.calls import Path, Way
 from splitvote.harness.simulation.chance import Chance
 
 LATENCY_NS: Final = 100_000
@@ -43,23 +45,21 @@ class Link:
         "_held",
         "_is_faulty",
         "_last_ns",
-        "_latencies",
+        "_latencies_ns",
         "_loop",
         "_queue",
         "_receive",
         "delivered_bytes",
-        "duplicate",
         "is_cut",
         "keeps_what_is_cut",
         "offered_bytes",
-        "reorder",
         "shape",
     )
 
     def __init__(self, loop: VirtualLoop, chance: Chance, receive: Receive) -> None:
         self._loop = loop
         self._chance = chance
-        self._latencies = chance.latencies(LATENCY_NS, spread=0.6, slowest=12.0)
+        self._latencies_ns = chance.latencies_ns(LATENCY_NS, spread=0.6, slowest=12.0)
         self._receive = receive
         self._last_ns = 0
         self._free_ns = 0
@@ -67,8 +67,6 @@ class Link:
         self._held: deque[tuple[Any, int]] = deque()
         self._queue: deque[tuple[int, Any, int]] = deque()
         self.shape = _HEALTHY
-        self.duplicate = 0.0
-        self.reorder = 0.0
         self._is_faulty = False
         self.is_cut = False
         self.keeps_what_is_cut = False
@@ -85,18 +83,17 @@ class Link:
         if self._is_faulty or self._queue:
             self._send_faulty(message, size_bytes)
             return
-        loop = self._loop
-        when_ns = loop.now_ns + self._latencies.draw_ns()
+        when_ns = self._loop.now_ns + next(self._latencies_ns)
         if when_ns < self._last_ns:
             when_ns = self._last_ns
         self._last_ns = when_ns
-        loop.post_at(when_ns, self._arrive, (message, size_bytes))
+        self._loop.post_at(when_ns, self._arrive, (message, size_bytes))
 
     def _send_faulty(self, message: Any, size_bytes: int) -> None:
-        chance = self._chance
-        if self.duplicate and chance.part() < self.duplicate:
+        chance, shape = self._chance, self.shape
+        if shape.duplicate and chance.part() < shape.duplicate:
             self._send_out_of_order(message, size_bytes)
-        if self.reorder and chance.part() < self.reorder:
+        if shape.reorder and chance.part() < shape.reorder:
             self._send_out_of_order(message, size_bytes)
         else:
             self._send_shaped(message, size_bytes)
@@ -113,7 +110,10 @@ class Link:
     # Shaped links keep a queue, whose times are computed anew when the shape changes.
 
     def _send_shaped(self, message: Any, size_bytes: int) -> None:
-        if self.shape.loss and self._chance.part() < self.shape.loss:
+        shape = self.shape
+        if shape.loss and self._chance.part() < shape.loss:
+            return
+        if shape.corrupt and self._chance.part() < shape.corrupt:
             return
         if len(self._queue) >= MOST_HELD:
             return
@@ -129,7 +129,7 @@ class Link:
             start_ns += int(size_bytes / shape.rate_bytes_s * 1e9)
             self._free_ns = start_ns
         delay_ms = shape.delay_ms + shape.jitter_ms * (2.0 * self._chance.part() - 1.0)
-        self._last_ns = max(self._last_ns, start_ns + max(0, int(delay_ms * 1e6)) + self._latencies.draw_ns())
+        self._last_ns = max(self._last_ns, start_ns + max(0, int(delay_ms * 1e6)) + next(self._latencies_ns))
         return self._last_ns
 
     def _arm(self) -> None:
@@ -144,10 +144,10 @@ class Link:
             self._arm()
         self._arrive((message, size_bytes))
 
-    def reshape(self, shape: LinkShape, *, duplicate: float = 0.0, reorder: float = 0.0) -> None:
+    def reshape(self, shape: LinkShape) -> None:
         """Have these faults and no others from now on; what is under way goes on under them."""
-        self.shape, self.duplicate, self.reorder = shape, duplicate, reorder
-        self._is_faulty = shape != _HEALTHY or duplicate > 0 or reorder > 0
+        self.shape = shape
+        self._is_faulty = shape != _HEALTHY
         self._free_ns = 0
         self._last_ns = self._loop.now_ns
         waiting = self._queue
@@ -179,15 +179,20 @@ class Link:
 class Network:
     """All directed links between nodes (capability Links)."""
 
-    supports: Final = frozenset({"cut", "delay", "jitter", "rate", "loss"})
+    supports: Final = frozenset({"cut", "delay", "jitter", "rate", "loss", "duplicate", "reorder", "corrupt", "client"})
 
-    def __init__(self, loop: VirtualLoop, seed: int, receivers: Mapping[str, Receive]) -> None:
+    def __init__(
+        self, loop: VirtualLoop, seed: int, receivers: Mapping[str, Receive], paths: Mapping[str, Path] | None = None
+    ) -> None:
         self._links: dict[Pair, Link] = {
             (source, target): Link(loop, Chance(seed, f"link {source} {target}"), receive)
             for source in receivers
             for target, receive in receivers.items()
             if source != target
         }
+        self._ways: dict[Pair, Way] = {}
+        for node, path in (paths or {}).items():
+            self._ways |= {(CLIENT, node): path.way_there, (node, CLIENT): path.way_back}
 
     def link(self, source: str, target: str) -> Link:
         """The link from node to node."""
@@ -197,9 +202,10 @@ class Network:
         """Whether a connection could be made: both directions pass something."""
         return not self._links[source, target].is_cut and not self._links[target, source].is_cut
 
-    def _chosen(self, pairs: Iterable[Pair] | None) -> Sequence[Link]:
+    def _chosen(self, pairs: Iterable[Pair] | None) -> Sequence[Link | Way]:
+        known: dict[Pair, Link | Way] = {**self._links, **self._ways}
         try:
-            return list(self._links.values()) if pairs is None else [self._links[source, to] for source, to in pairs]
+            return list(known.values()) if pairs is None else [known[source, to] for source, to in pairs]
         except KeyError as missing:
             raise NemesisError(f"there is no link {missing.args[0]}") from None
 
@@ -209,16 +215,22 @@ class Network:
             link.cut()
 
     async def shape(self, pairs: Iterable[Pair], shape: LinkShape) -> None:
-        """See ``Links.shape``."""
-        for link in self._chosen(pairs):
-            link.reshape(shape)
+        """See ``Links.shape``; what lies between clients and members can only be cut."""
+        chosen = self._chosen(pairs)
+        if shape != _HEALTHY and any(isinstance(link, Way) for link in chosen):
+            raise NemesisError(f"the links of clients cannot be given a shape ({shape}), only be cut")
+        for link in chosen:
+            if isinstance(link, Link):
+                link.reshape(shape)
 
     async def heal(self, pairs: Iterable[Pair] | None = None) -> None:
         """See ``Links.heal``."""
         for link in self._chosen(pairs):
-            link.reshape(_HEALTHY)
+            if isinstance(link, Link):
+                link.reshape(_HEALTHY)
             link.mend()
 
     async def counters(self) -> dict[Pair, LinkCounter]:
         """See ``Links.counters``."""
-        return {pair: LinkCounter(link.offered_bytes, link.delivered_bytes) for pair, link in self._links.items()}
+        known: dict[Pair, Link | Way] = {**self._links, **self._ways}
+        return {pair: LinkCounter(link.offered_bytes, link.delivered_bytes) for pair, link in known.items()}

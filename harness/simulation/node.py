@@ -228,16 +228,17 @@ class Node:
         raft = self.raft
         log = raft.log
         kept = self._hard_state
-        return bool(
-            log.committed > log.applied
+        committed = log.committed
+        return (
+            committed > log.applied
             or log.stable < log.last
-            or raft.read_states
-            or log.committed != kept.commit
+            or committed != kept.commit
             or raft.lead != self._lead
             or raft.role != self._role
             or raft.term != kept.term
             or raft.vote != kept.vote
             or log.pending_snapshot is not None
+            or bool(raft.read_states)
         )
 
     def _hand_out(self) -> None:

@@ -17,13 +17,15 @@ class ServerOptions:
 
     ``snapshot_count`` and ``catch_up_entries`` are far below etcd's 100,000 and
     5,000, so that a follower that was away for some seconds gets a snapshot.
+    ``watch_progress_s`` is far below its ten minutes, which would be the end of
+    nearly every run before a watcher that asked for reports had one.
     """
 
     heartbeat_s: float = 0.1
     election_timeout_s: float = 1.0
     snapshot_count: int = 1_000
     catch_up_entries: int = 500
-    watch_progress_s: float = 600.0
+    watch_progress_s: float = 1.0
     compaction_mode: Literal["revision"] = "revision"
     keep_revisions: int | None = None
 

@@ -11,10 +11,13 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 from splitvote.harness.clock import VirtualLoop
 from splitvote.harness.cluster import ProcessState
+
+_RUNNING: Final = ProcessState.RUNNING
+"""Looked up once: every message asks for it."""
 
 
 class PanicError(Exception):
@@ -92,7 +95,7 @@ class Process:
 
     def deliver(self, callback: Callable[[Any], object], argument: Any) -> None:
         """Have it do something now: when it is resumed if it is paused, never if it has ended."""
-        if self.state is ProcessState.RUNNING:
+        if self.state is _RUNNING:
             try:
                 callback(argument)
             except PanicError as panic:

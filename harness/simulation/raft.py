@@ -80,6 +80,10 @@ class Raft:
         self.read_only = ReadOnly()
         self.postponed_reads: list[Message] = []
         self.pending_conf_index = 0
+        self.held_from: int | None = None
+        """Mutant: from where on a new leader does not send its log yet, and for how many checks of its quorum."""
+
+        self.held_checks = 0
         self.election_elapsed = 0
         self.mutants = mutants
         self._election_ticks = election_ticks
@@ -150,6 +154,7 @@ class Raft:
         if term != self.term:
             self.term, self.vote = term, NONE
         self.lead = self.lead_transferee = NONE
+        self.held_from = None
         self.election_elapsed = self._heartbeat_elapsed = 0
         self._randomized_timeout = self._election_ticks + self._chance.below(self._election_ticks)
         if self.mutants.has("two-votes-in-one-term"):
@@ -175,6 +180,8 @@ class Raft:
         self.lead = self.id
         self.progress[self.id].become_replicate()
         self.pending_conf_index = self.log.last
+        if self.mutants.has("commit-by-counting-in-an-old-term"):
+            self.held_from, self.held_checks = self.log.last + 1, leader.HELD_CHECKS
         leader.append_entries(self, [None], [ENTRY_BYTES])
         leader.broadcast_append(self)
 

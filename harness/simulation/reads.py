@@ -36,23 +36,26 @@ class ReadIndexLoop:
         self._next_id = next_id
         self._ask = ask
         self._applied = applied
-        self._round: list[asyncio.Future[None]] = []
-        self._next: list[asyncio.Future[None]] = []
+        self._round: list[asyncio.Future[int]] = []
+        self._next: list[asyncio.Future[int]] = []
         self._id = 0
         self._index: int | None = None
         self._began_s = 0.0
         self._asked_s = 0.0
         self._is_stopped = False
 
-    async def read(self) -> None:
-        """Return when everything that was committed when this was called is applied here; TransportError else."""
+    async def read(self) -> int:
+        """Wait until everything that was committed when this was called is applied here, up to the index returned.
+
+        Raises TransportError when that cannot be told.
+        """
         if self._is_stopped:
             raise error(STOPPED)
-        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._next.append(waiting)
         if not self._round:
             self._begin()
-        await waiting
+        return await waiting
 
     def _begin(self) -> None:
         """Begin a round for those who wait, if anybody does."""
@@ -105,11 +108,12 @@ class ReadIndexLoop:
 
     def _end(self, refusal: Refusal | None) -> None:
         done, self._round = self._round, []
-        self._index = None
+        index, self._index = self._index, None
         for waiting in done:
             if refusal is not None:
                 fail(waiting, error(refusal))
             elif not waiting.done():
-                waiting.set_result(None)
+                assert index is not None, "a round ended well before it was confirmed"
+                waiting.set_result(index)
         if self._next:
             self._begin()

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-from splitvote.harness.simulation.disk import Disk, DiskFullError
+from splitvote.harness.simulation.disk import Disk, DiskError
 from splitvote.harness.simulation.messages import ConfChange, Entry, Message, RaftSnapshot, ReadState
 from splitvote.harness.simulation.mutants import Mutants
 from splitvote.harness.simulation.node import Node, Ready
@@ -65,7 +65,7 @@ class ReadyHandler(Protocol):
         """Hand these to the network."""
         ...
 
-    def disk_failed(self, failure: DiskFullError) -> None:
+    def disk_failed(self, failure: DiskError) -> None:
         """The log cannot be written: fatal."""
         ...
 
@@ -93,23 +93,27 @@ class ReadyLoop:
             self._handler.read_states(ready.read_states)
         work = self._work = self._work_of(ready)
         if work is not None:
-            work.waits_for_disk = _is_ahead_of_disk(ready) and not self._mutants.fires("ack-before-fsync")
+            work.waits_for_disk = _is_ahead_of_disk(ready)
             if not work.waits_for_disk:
                 self._handler.apply(work)
         if ready.role == "leader" and ready.messages:
             self._handler.send(ready.messages)
-        elif ready.messages and ready.entries and self._mutants.fires("ack-before-fsync"):
-            self._handler.send(ready.messages)
-            ready.messages = []
         try:
             self._write(ready)
-        except DiskFullError as failure:
+        except DiskError as failure:
             self._handler.disk_failed(failure)
             return
-        if ready.must_sync or ready.snapshot is not None:
-            self._disk.fsync(self._process, self._saved, ready)
+        if ready.must_sync or ready.snapshot is not None or (ready.hard_state is not None and self._disk.is_frozen):
+            self._sync(ready)
         else:
             self._saved(ready)
+
+    def _sync(self, ready: Ready) -> None:
+        if self._mutants.has("ack-before-fsync"):
+            self._disk.write_back()
+            self._saved(ready)
+        else:
+            self._disk.fsync(self._process, self._saved, ready)
 
     def _work_of(self, ready: Ready) -> Apply | None:
         if not ready.committed and ready.snapshot is None:

@@ -41,7 +41,7 @@ async def defragment(server: Server) -> None:
     server.scheduler.hold()
     try:
         await server.clock.sleep(DEFRAGMENT_LEAST_S + server.database_bytes * DEFRAGMENT_S_PER_BYTE)
-        server.disk.backend.defragment()  # type: ignore[attr-defined]
+        server.disk.backend.defragment()
     finally:
         server.scheduler.release()
 
@@ -64,8 +64,8 @@ async def move_leader(server: Server, target_id: int) -> None:
 
 
 async def add_member(server: Server, peer_urls: Sequence[str], *, is_learner: bool) -> MemberInfo:
-    """Add a member, unless that would leave too few that are known to run."""
-    _check_started(server)
+    """Add a member, unless too few are known to run for that, or not all are connected."""
+    _check_addable(server, is_learner=is_learner)
     # etcd hashes URLs, cluster and time; a fresh id does for the latter two.
     member_id = op_entropy(server.next_id(), 1)
     member = MemberInfo(member_id, "", tuple(peer_urls), (), is_learner)
@@ -112,24 +112,25 @@ async def _change(server: Server, kind: Literal["add", "add_learner", "remove", 
         raise outcome.error
 
 
-def _check_started(server: Server) -> None:
-    """strict-reconfig-check: a new member must not take the quorum away."""
+def _check_addable(server: Server, *, is_learner: bool) -> None:
+    """strict-reconfig-check: a new voter must not take the quorum away; all that vote now must be connected.
+
+    etcd wants to have been connected for 5 s.
+    """
     voters = [member for member in server.members() if not member.is_learner]
     started = sum(bool(member.name) for member in voters)
-    if started < (len(voters) + 1) // 2 + 1 and len(voters) > 1:
+    if not is_learner and started < (len(voters) + 1) // 2 + 1 and len(voters) > 1:
         raise error(NOT_ENOUGH_STARTED)
-    _check_connected(server, [member.id for member in voters])
+    if _connected(server, [member.id for member in voters]) < len(voters):
+        raise error(UNHEALTHY)
 
 
 def _check_removable(server: Server, member_id: int) -> None:
     """strict-reconfig-check: those that stay and run must be a quorum of those that stay."""
     rest = [member.id for member in server.members() if not member.is_learner and member.id != member_id]
-    if not rest:
-        return
-    _check_connected(server, rest)
-
-
-def _check_connected(server: Server, voters: Sequence[int]) -> None:
-    connected = sum(voter == server.member_id or server.transport.is_connected(voter) for voter in voters)
-    if 2 * connected <= len(voters):
+    if rest and 2 * _connected(server, rest) <= len(rest):
         raise error(UNHEALTHY)
+
+
+def _connected(server: Server, voters: Sequence[int]) -> int:
+    return sum(voter == server.member_id or server.transport.is_connected(voter) for voter in voters)

@@ -8,9 +8,9 @@ server/etcdserver/apply.go.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from operator import attrgetter
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from splitvote.harness.errors import TransportError
 from splitvote.harness.etcd.stubs import rpc_pb2 as pb
@@ -24,9 +24,6 @@ from splitvote.harness.simulation.refusals import (
     error,
 )
 from splitvote.harness.simulation.store import Store, WriteTxn
-
-Path = Iterator[bool]
-"""Whether each transaction's comparisons held: the outer one's first, then those of the branches taken, in order."""
 
 
 class View(Protocol):
@@ -112,18 +109,21 @@ def _filtered(request: pb.RangeRequest, found: list[pb.KeyValue], mutants: Mutan
     ]
 
 
-def do_put(txn: WriteTxn, request: pb.PutRequest) -> pb.PutResponse:
-    """Carry out a Put that was checked."""
-    value, lease = request.value, request.lease
+def do_put(txn: WriteTxn, request: pb.PutRequest, *, answers_client: bool = True) -> pb.PutResponse | None:
+    """Carry out a Put that was checked; ``answers_client`` is whether anybody waits for the answer here."""
+    key, value, lease = request.key, request.value, request.lease
     before = None
     if request.prev_kv or request.ignore_value or request.ignore_lease:
-        before = next(iter(txn.range(request.key, b"")), None)
-    if request.ignore_value and before is not None:
-        value = before.value
-    if request.ignore_lease and before is not None:
-        lease = before.lease
-    revision = txn.put(request.key, value, lease)
-    return pb.PutResponse(header=pb.ResponseHeader(revision=revision), prev_kv=before if request.prev_kv else None)
+        before = next(iter(txn.range(key, b"")), None)
+        if before is not None:
+            value = before.value if request.ignore_value else value
+            lease = before.lease if request.ignore_lease else lease
+    revision = txn.put(key, value, lease)
+    if not answers_client:
+        return None
+    answer = pb.PutResponse(prev_kv=before if request.prev_kv else None)
+    answer.header.revision = revision
+    return answer
 
 
 def do_delete(txn: WriteTxn, request: pb.DeleteRangeRequest) -> pb.DeleteRangeResponse:
@@ -153,34 +153,29 @@ def is_read_only(request: pb.TxnRequest) -> bool:
     return all(op.HasField("request_range") for ops in (request.success, request.failure) for op in ops)
 
 
-def do_txn(store: Store, lessor: Lessor, request: pb.TxnRequest, *, answers_client: bool = True) -> pb.TxnResponse:
+def do_txn(
+    store: Store, lessor: Lessor, request: pb.TxnRequest, *, answers_client: bool = True
+) -> pb.TxnResponse | None:
     """Carry out a transaction, or refuse it before anything of it is done.
 
     ``answers_client`` is whether anybody waits for the answer here.
     """
-    path = list(_path(store, request))
-    writes = not is_read_only(request)
-    if writes:
-        _check(request, iter(path), lambda op: _check_put_op(store, lessor, op))
+    branch = _decide(store, request)
+    _check_puts(store, lessor, branch)
     try:
-        _check(request, iter(path), lambda op: _check_range_op(store, op))
+        _check_ranges(store, branch)
     except TransportError:
         if answers_client or not store.mutants.fires("ranges-stripped-from-transactions"):
             raise
-        request = _without_ranges(request)
+        # as etcd's members carry it out that do not answer the client (issue 18667)
+        branch = _Branch(branch.holds, [step for step in branch.steps if step[0] != "request_range"])
     txn = store.write()
-    answer = _carry_out(txn, request, iter(path))
-    answer.header.revision = txn.revision
+    answer = pb.TxnResponse() if answers_client else None
+    _carry_out(txn, branch, answer)
+    if answer is not None:
+        answer.header.revision = txn.revision
     txn.end()
     return answer
-
-
-def _without_ranges(request: pb.TxnRequest) -> pb.TxnRequest:
-    """Mutant: the transaction as etcd's members carry it out that do not answer the client (issue 18667)."""
-    success, failure = (
-        [op for op in ops if not op.HasField("request_range")] for ops in (request.success, request.failure)
-    )
-    return pb.TxnRequest(compare=request.compare, success=success, failure=failure)
 
 
 def decided(store: Store, request: pb.TxnRequest) -> tuple[bool, pb.TxnRequest]:
@@ -197,56 +192,71 @@ def compares_hold(store: Store, request: pb.TxnRequest, revision: int = 0) -> bo
     return all(_compare(store, compare, revision) for compare in request.compare)
 
 
-def _path(store: Store, request: pb.TxnRequest) -> Path:
+class _Branch(NamedTuple):
+    """What a transaction is to do, all comparisons decided: pairs (kind, request), a nested one's ``_Branch``."""
+
+    holds: bool
+    steps: list[tuple[str, Any]]
+
+
+def _decide(store: Store, request: pb.TxnRequest) -> _Branch:
     holds = compares_hold(store, request)
-    yield holds
-    for op in request.success if holds else request.failure:
-        if op.HasField("request_txn"):
-            yield from _path(store, op.request_txn)
-
-
-def _branch(request: pb.TxnRequest, path: Path) -> Any:
-    return request.success if next(path) else request.failure
-
-
-def _check(request: pb.TxnRequest, path: Path, check: Callable[[pb.RequestOp], None]) -> None:
-    for op in _branch(request, path):
-        if op.HasField("request_txn"):
-            _check(op.request_txn, path, check)
-        else:
-            check(op)
-
-
-def _check_put_op(store: Store, lessor: Lessor, op: pb.RequestOp) -> None:
-    if op.HasField("request_put"):
-        check_key_is_there(store, op.request_put)
-        check_lease_is_there(lessor, op.request_put)
-
-
-def _check_range_op(store: Store, op: pb.RequestOp) -> None:
-    if not op.HasField("request_range") or op.request_range.revision == 0:
-        return
-    if op.request_range.revision > store.revision:
-        raise error(FUTURE_REVISION)
-    if op.request_range.revision < store.compacted:
-        raise error(COMPACTED)
-
-
-def _carry_out(txn: WriteTxn, request: pb.TxnRequest, path: Path) -> pb.TxnResponse:
-    holds = next(path)
-    answer = pb.TxnResponse(header=pb.ResponseHeader(), succeeded=holds)
+    steps: list[tuple[str, Any]] = []
     for op in request.success if holds else request.failure:
         kind = op.WhichOneof("request")
+        if kind == "request_txn":
+            steps.append((kind, _decide(store, op.request_txn)))
+        elif kind is not None:
+            steps.append((kind, getattr(op, kind)))
+    return _Branch(holds, steps)
+
+
+def _check_puts(store: Store, lessor: Lessor, branch: _Branch) -> None:
+    for kind, step in branch.steps:
+        if kind == "request_put":
+            check_key_is_there(store, step)
+            check_lease_is_there(lessor, step)
+        elif kind == "request_txn":
+            _check_puts(store, lessor, step)
+
+
+def _check_ranges(store: Store, branch: _Branch) -> None:
+    for kind, step in branch.steps:
+        if kind == "request_range":
+            revision = step.revision
+            if revision > store.revision:
+                raise error(FUTURE_REVISION)
+            if revision and revision < store.compacted:
+                raise error(COMPACTED)
+        elif kind == "request_txn":
+            _check_ranges(store, step)
+
+
+def _carry_out(txn: WriteTxn, branch: _Branch, answer: pb.TxnResponse | None) -> None:
+    """Do it, and answer, if an answer is wanted; else what only reads is left out."""
+    if answer is None:
+        for kind, step in branch.steps:
+            if kind == "request_put":
+                do_put(txn, step, answers_client=False)
+            elif kind == "request_delete_range":
+                txn.delete_range(step.key, step.range_end)
+            elif kind == "request_txn":
+                _carry_out(txn, step, None)
+        return
+    answer.header.SetInParent()
+    answer.succeeded = branch.holds
+    for kind, step in branch.steps:
         part = answer.responses.add()
         if kind == "request_put":
-            part.response_put.MergeFrom(do_put(txn, op.request_put))
+            put = do_put(txn, step)
+            assert put is not None
+            part.response_put.MergeFrom(put)
         elif kind == "request_range":
-            part.response_range.MergeFrom(answer_range(txn, op.request_range))
+            part.response_range.MergeFrom(answer_range(txn, step))
         elif kind == "request_delete_range":
-            part.response_delete_range.MergeFrom(do_delete(txn, op.request_delete_range))
-        elif kind == "request_txn":
-            part.response_txn.MergeFrom(_carry_out(txn, op.request_txn, path))
-    return answer
+            part.response_delete_range.MergeFrom(do_delete(txn, step))
+        else:
+            _carry_out(txn, step, part.response_txn)
 
 
 _OPERANDS: Final = {

@@ -25,13 +25,12 @@ from splitvote.harness.simulation.apply import ApplyAll, Progress, TriggerSnapsh
 from splitvote.harness.simulation.calls import Door
 from splitvote.harness.simulation.chance import Chance
 from splitvote.harness.simulation.context import Deadlines, StoppedError, fail
-from splitvote.harness.simulation.disk import Disk, DiskFullError
+from splitvote.harness.simulation.disk import Disk, DiskError
 from splitvote.harness.simulation.interface import LeaseCheckpoint, MemberInfo, Outcome, Request
 from splitvote.harness.simulation.log import RaftLog
 from splitvote.harness.simulation.logs import NodeLog
 from splitvote.harness.simulation.membership import Membership
 from splitvote.harness.simulation.messages import (
-    FRAME_BYTES,
     NONE,
     ConfChange,
     ConfState,
@@ -43,9 +42,10 @@ from splitvote.harness.simulation.mutants import Mutants
 from splitvote.harness.simulation.mvcc import Machine
 from splitvote.harness.simulation.node import Node
 from splitvote.harness.simulation.options import ServerOptions
-from splitvote.harness.simulation.peers import PeerCalls, SnapshotTransfer, Transport
+from splitvote.harness.simulation.peers import PeerCalls, Transport
 from splitvote.harness.simulation.process import Process
 from splitvote.harness.simulation.raft import Raft
+from splitvote.harness.simulation.rafthttp import PeerMessages
 from splitvote.harness.simulation.reads import ReadIndexLoop
 from splitvote.harness.simulation.ready import Apply, ReadyLoop
 from splitvote.harness.simulation.refusals import (
@@ -55,16 +55,11 @@ from splitvote.harness.simulation.refusals import (
 from splitvote.harness.simulation.scheduler import FifoScheduler
 from splitvote.harness.simulation.services import Services
 
-MOST_FORWARDED: Final = 4_096
-"""Forwarded proposals that are remembered, to tell duplicates."""
-
 NO_LEADER_ELECTIONS: Final = 3
 """So many election timeouts without a leader break the streams that require one."""
 
 KEEPALIVE_TICKS: Final = 10
-KEEPALIVE: Final = "keepalive"
-GONE: Final = "gone"
-"""What a member is told that was removed."""
+"""Between two that something is passed over the connections to the peers."""
 
 DATA_DIR_WORDS: Final = "the data-dir used by this member must be removed"
 _REMOVED_DELAY_S: Final = 1.0
@@ -129,7 +124,6 @@ class Server:
         self._ids = 0
         self._ticks = 0
         self.revoking: dict[int, None] = {}
-        self._forwarded: dict[int, None] = {}
         self.is_leader = False
         self.lead_elected_s = 0.0
         self.committed_index = 0
@@ -142,7 +136,7 @@ class Server:
         wal = self.disk.wal
         self.progress = Progress(wal.snapshot)
         self.membership = Membership.of(wal.snapshot)
-        self.machine = Machine(self, self.disk.backend, self.options.machine)  # type: ignore[arg-type]
+        self.machine = Machine(self, self.disk.backend, self.options.machine)
         if self.machine.consistent_index < wal.snapshot.index:
             assert self.disk.received is not None, "the log begins after what the backend has"
             self.machine.restore(self.disk.received)
@@ -167,8 +161,9 @@ class Server:
             ask=self.node.read_index,
             applied=lambda: self.progress.applied_index,
         )
-        self.services = Services(self)  # type: ignore[arg-type]
-        self.peer_calls = PeerCalls(self.clock, self.transport, self.services.peer, self.spawn)
+        self.services = Services(self)
+        calls = PeerCalls(self.clock, self.transport, self.services.peer, self.spawn)
+        self.rafthttp = PeerMessages(self, self._process, calls)
 
     async def run(self) -> None:
         """Serve until stopped, or until an error; the process ends with it."""
@@ -182,6 +177,8 @@ class Server:
         self._process.call_later(self._chance.part() * self.options.heartbeat_s, self._tick)
         self.spawn(self._publish(), "publish")
         self.is_listening = True
+        if self.membership.is_removed(self.member_id):
+            self.applied_own_removal()
         self.node.begin()
         try:
             await self._serve_events()
@@ -195,9 +192,7 @@ class Server:
         while True:
             event = await self._next_event()
             if isinstance(event, Apply):
-                self.scheduler.schedule(ApplyAll(self, event))
-                if snapshots.is_due(self):
-                    self.scheduler.schedule(TriggerSnapshot(self, event))
+                self._schedule(event)
             elif isinstance(event, _Expired):
                 revocation.revoke(self, event.leases)
             elif isinstance(event, _Failure):
@@ -207,6 +202,11 @@ class Server:
             else:
                 self.machine.commit()
                 return
+
+    def _schedule(self, work: Apply) -> None:
+        self.scheduler.schedule(ApplyAll(self, work))
+        if snapshots.is_due(self):
+            self.scheduler.schedule(TriggerSnapshot(self, work))
 
     async def _next_event(self) -> _Event:
         while not self._events:
@@ -236,7 +236,7 @@ class Server:
         self.scheduler.stop()
         self._reads.stop()
         self.node.stop()
-        self.peer_calls.stop()
+        self.rafthttp.stop()
         for waiter in self.waiters.take_all():
             fail(waiter, StoppedError())
 
@@ -252,13 +252,7 @@ class Server:
         self._watch_for_leader()
         self._ticks += 1
         if self._ticks % KEEPALIVE_TICKS == 0:
-            self._keep_connections_alive()
-
-    def _keep_connections_alive(self) -> None:
-        """Pass something over every connection, as etcd's streams and probes do, followers' to each other, too."""
-        for member in self.membership.members():
-            if member.id != self.member_id:
-                self.transport.send(member.id, KEEPALIVE, FRAME_BYTES)
+            self.rafthttp.keep_connections_alive()
 
     def _watch_for_leader(self) -> None:
         """Break streams that require a leader when there has been none for long enough."""
@@ -309,8 +303,11 @@ class Server:
             self._reads.confirmed(state)
 
     def apply(self, work: Apply) -> None:
-        """See ``ReadyHandler``."""
-        self._post(work)
+        """See ``ReadyHandler``: a loop that waits for it takes it at once, which saves a task's turn an entry."""
+        if self._sleeper is not None:
+            self._schedule(work)
+        else:
+            self._post(work)
 
     def saved(self) -> None:
         """See ``ReadyHandler``."""
@@ -318,50 +315,12 @@ class Server:
 
     def send(self, messages: list[Message]) -> None:
         """See ``ReadyHandler``."""
-        for message in messages:
-            if message.type == "MsgSnap":
-                snapshots.send(self, message)
-            elif self.transport.send(message.target, message, message.size_bytes) == "nobody there":
-                self._process.loop.post_at(self._process.loop.now_ns, self._unreachable, message.target)
+        self.rafthttp.send(messages)
 
-    def _unreachable(self, member: int) -> None:
-        self._process.deliver(self.node.receive, Message("MsgUnreachable", source=member))
-
-    def disk_failed(self, failure: DiskFullError) -> None:
+    def disk_failed(self, failure: DiskError) -> None:
         """See ``ReadyHandler``."""
-        self.log.write("fatal", "failed to save Raft hard state and entries", error="no space left on device")
-        self.fail("no space left on device")
-
-    def receive(self, what: Any) -> None:
-        """Take what a peer sent."""
-        if self.is_stopping:
-            return
-        if type(what) is Message:
-            if what.type == "MsgProp" and self._is_duplicate(what):
-                return
-            if self.membership.is_removed(what.source):
-                self.transport.send(what.source, GONE, FRAME_BYTES)
-            else:
-                self.node.receive(what)
-        elif isinstance(what, SnapshotTransfer):
-            what.is_delivered = True
-            self.node.receive(what.message)
-        elif what == KEEPALIVE:
-            pass
-        elif what == GONE:
-            self.fail("the member has been permanently removed from the cluster")
-        else:
-            self.peer_calls.receive(what)
-
-    def _is_duplicate(self, forwarded: Message) -> bool:
-        """Whether the network has delivered a forwarded proposal before: each is to take effect once."""
-        ids = [entry.data.id for entry in forwarded.entries if entry.data is not None]
-        if any(proposal in self._forwarded for proposal in ids):
-            return not self.mutants.fires("duplicated-message-applied-twice")
-        self._forwarded.update(dict.fromkeys(ids))
-        while len(self._forwarded) > MOST_FORWARDED:
-            del self._forwarded[next(iter(self._forwarded))]
-        return False
+        self.log.write("fatal", "failed to save Raft hard state and entries", error=str(failure))
+        self.fail(str(failure))
 
     # Site of the apply jobs
 
@@ -466,8 +425,19 @@ class Server:
 
     async def read_index(self) -> None:
         """See ``ServerCore``."""
-        if not self.mutants.fires("read-without-read-index"):
+        if self.mutants.has("read-without-read-index"):
+            self.spawn(self._note_stale_read(self.applied_index), "mutant: whether a read was stale")
+        else:
             await self._reads.read()
+
+    async def _note_stale_read(self, applied: int) -> None:
+        """Mutant: a read was answered at once; it matters where it had to see more than was applied, or to fail."""
+        try:
+            is_stale = await self._reads.read() > applied
+        except TransportError:
+            is_stale = not self.is_stopping
+        if is_stale:
+            self.mutants.fires("read-without-read-index")
 
     async def defragment(self) -> None:
         """See ``ServerCore``."""
@@ -501,4 +471,4 @@ class Server:
         """See ``ServerCore``."""
         if self.leader_id == NONE:
             raise error(NO_LEADER)
-        return await self.peer_calls.ask(self.member_id, self.leader_id, method, request, timeout_s)
+        return await self.rafthttp.calls.ask(self.member_id, self.leader_id, method, request, timeout_s)

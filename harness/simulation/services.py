@@ -136,7 +136,8 @@ class Services:
         validation.check_key(request)
         if not request.serializable:
             await self._core.read_index()
-        return self._filled(answer_range(self._machine.store, request))  # type: ignore[no-any-return]
+        answer: pb.RangeResponse = self._filled(answer_range(self._machine.store, request))
+        return answer
 
     async def _put(self, request: pb.PutRequest) -> Any:
         validation.check_put(request)
@@ -161,7 +162,8 @@ class Services:
         store = self._machine.store
         holds, rest = decided(store, request)
         answer = await self._proposed(rest)
-        before = answer.header.revision - 1
+        is_write = not is_read_only(pb.TxnRequest(success=rest.success if holds else rest.failure))
+        before = answer.header.revision - is_write
         if before >= store.compacted and compares_hold(store, request, before) != holds:
             self._core.mutants.fires("compare-on-stale-view")
         return answer

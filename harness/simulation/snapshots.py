@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from splitvote.harness.simulation.disk import DiskFullError
+from splitvote.harness.simulation.disk import DiskError
 from splitvote.harness.simulation.interface import Snapshot
 from splitvote.harness.simulation.messages import Message, RaftSnapshot
 from splitvote.harness.simulation.peers import SnapshotTransfer
@@ -59,8 +59,10 @@ def trigger(server: Server) -> None:
     snapshot = _snapshot(server, None)
     try:
         server.disk.write(None, (), snapshot)
-    except DiskFullError as failure:
+    except DiskError as failure:
         server.disk_failed(failure)
         return
     progress.disk_snapshot_index = progress.memory_snapshot_index = snapshot.index
-    server.node.raft.log.compact(max(1, snapshot.index - server.options.catch_up_entries))
+    log = server.node.raft.log
+    # Raft takes entries for applied when their Ready is done, which may be after the machine applied them.
+    log.compact(max(1, min(snapshot.index - server.options.catch_up_entries, log.applied)))

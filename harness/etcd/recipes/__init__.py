@@ -9,13 +9,14 @@ raises the seam's TransportError; whether its key may be left behind is for
 from splitvote.harness.etcd.recipes.election import Election, Guarded, Observer, Standing, leader_of
 from splitvote.harness.etcd.recipes.lock import Mutex
 from splitvote.harness.etcd.recipes.served import ServedElection, ServedObserver, served_leader_of
-from splitvote.harness.etcd.recipes.session import KeepAlive, Session
+from splitvote.harness.etcd.recipes.session import KeepAlive, LeaseHolder, Session
 from splitvote.harness.etcd.recipes.waiting import SessionExpired, key_below, outcome_of
 
 __all__ = [
     "Election",
     "Guarded",
     "KeepAlive",
+    "LeaseHolder",
     "Mutex",
     "Observer",
     "ServedElection",

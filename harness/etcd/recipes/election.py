@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from splitvote.harness.errors import TransportError
 from splitvote.harness.etcd.methods import RANGE, TXN
-from splitvote.harness.etcd.recipes.session import Session
+from splitvote.harness.etcd.recipes.session import LeaseHolder
 from splitvote.harness.etcd.recipes.waiting import (
     KeyWatch,
     SessionExpired,
@@ -61,7 +61,7 @@ class Election:
     failed), and what a leader's writes are to be guarded with (``leader_compare``).
     """
 
-    def __init__(self, session: Session, prefix: bytes) -> None:
+    def __init__(self, session: LeaseHolder, prefix: bytes) -> None:
         self.session = session
         self._prefix = prefix + b"/"
         self.key = key_below(self._prefix, session.lease)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 
 from splitvote.harness.etcd.methods import DELETE_RANGE, RANGE, TXN
-from splitvote.harness.etcd.recipes.session import Session
+from splitvote.harness.etcd.recipes.session import LeaseHolder
 from splitvote.harness.etcd.recipes.waiting import (
     SessionExpired,
     has_created,
@@ -28,7 +28,7 @@ class Mutex:
     while the recipe knows of one (held, or waiting for when ``lock`` failed).
     """
 
-    def __init__(self, session: Session, name: bytes) -> None:
+    def __init__(self, session: LeaseHolder, name: bytes) -> None:
         self.session = session
         self._prefix = name + b"/"
         self.key = key_below(self._prefix, session.lease)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from splitvote.harness.errors import TransportError
 from splitvote.harness.etcd.methods import LEASE_GRANT, LEASE_KEEP_ALIVE, LEASE_REVOKE
@@ -37,6 +37,20 @@ class KeepAlive:
     answered_s: float
     ttl_s: int
     revision: int
+
+
+class LeaseHolder(Protocol):
+    """All that a recipe asks of a session: whose lease its key has, and through whom it calls."""
+
+    @property
+    def rpc(self) -> Rpc:
+        """The member that is asked."""
+        ...
+
+    @property
+    def lease(self) -> int:
+        """The lease's id; somebody keeps it alive."""
+        ...
 
 
 class Session:

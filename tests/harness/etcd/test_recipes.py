@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import selectors
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from splitvote.harness import clock
 from splitvote.harness.errors import TransportError
 from splitvote.harness.etcd.connection import Connections
 from splitvote.harness.etcd.methods import LEASE_GRANT, LEASE_KEEP_ALIVE, LEASE_REVOKE, PUT, RANGE, TXN
@@ -138,30 +138,6 @@ def test_a_session_whose_lease_was_revoked_by_others_is_lost_at_the_next_keepali
     connected(one, body)
 
 
-class JumpingSelector(selectors.DefaultSelector):
-    """Nothing to wait for but timers: time jumps to the next one."""
-
-    now_s = 0.0
-
-    def select(self, timeout: float | None = None) -> Any:
-        ready = super().select(0)
-        assert ready or timeout is not None, "everybody waits for ever"
-        if not ready:
-            self.now_s += timeout or 0.0
-        return ready
-
-
-class JumpingLoop(asyncio.SelectorEventLoop):
-    """A loop in virtual time."""
-
-    def __init__(self) -> None:
-        self._jumping = JumpingSelector()
-        super().__init__(self._jumping)
-
-    def time(self) -> float:
-        return self._jumping.now_s
-
-
 Reply = tuple[float, int | Exception | None]
 
 
@@ -223,8 +199,7 @@ def when_lost(*streams: list[Reply]) -> tuple[float, list[KeepAlive], list[float
         await held.orphan()
         return lost_s, answers, leases.opened_s
 
-    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
-        return runner.run(go())
+    return clock.run(go())
 
 
 BROKEN = TransportError("UNAVAILABLE", "Socket closed")
@@ -249,8 +224,7 @@ def test_an_orphaned_session_is_believed_in_until_its_time_is_over() -> None:
         await held.lost()
         return asyncio.get_running_loop().time()
 
-    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
-        assert runner.run(go()) == 6.0
+    assert clock.run(go()) == 6.0
 
 
 def test_a_stream_that_breaks_ends_or_does_not_answer_is_opened_anew() -> None:

@@ -108,7 +108,9 @@ class Member:
     def do(self, request: Any) -> Outcome:
         """Commit and apply one command."""
         self.committed_index += 1
-        return self.machine.apply(self.committed_index, Command(self.committed_index, request))
+        outcome = self.machine.apply(self.committed_index, Command(self.committed_index, request))
+        assert outcome is not None
+        return outcome
 
     def answer(self, request: Any) -> Any:
         """The answer to a command; raises what it is refused with."""

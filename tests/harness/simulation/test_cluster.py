@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from splitvote.harness import clock
-from splitvote.harness.cluster import Admin, Health, Links, Process, ProcessState, Roles
+from splitvote.harness.cluster import Admin, DiskShape, Health, Links, Process, ProcessState, Roles
 from splitvote.harness.errors import EnvironmentFailure, TransportError
 from splitvote.harness.etcd import methods as m
 from splitvote.harness.etcd.outcomes import classify
@@ -219,7 +219,7 @@ def test_a_full_disk_is_fatal_and_tells_what_to_do(tmp_path: Path) -> None:
 
     async def body(cluster: SimulatedCluster) -> None:
         victim = others(cluster, await leader_of(cluster))[0]
-        cluster.node(victim).disk.is_full = True
+        cluster.node(victim).disk.impair(DiskShape("full"))
         await put(cluster, "n1" if victim != "n1" else "n2", b"v")
 
         async def is_gone() -> bool:
@@ -315,7 +315,8 @@ def test_a_member_is_replaced_as_a_learner_and_promoted(tmp_path: Path) -> None:
         assert DATA_DIR_WORDS in log(cluster, "n3")
         add = pb.MemberAddRequest(peerURLs=["http://n3:2380"], isLearner=True)
         added = (await rpc.unary(m.MEMBER_ADD, add, timeout_s=5)).member
-        node.wipe(joins_as=added.ID)
+        node.wipe()
+        node.join(added.ID)
         node.start()
 
         refusals: list[str] = []
@@ -421,7 +422,7 @@ def test_a_proposal_without_a_leader_waits_for_its_context(tmp_path: Path) -> No
 
 
 def test_a_mutant_that_loses_what_it_acknowledged_is_seen(tmp_path: Path) -> None:
-    """A single member that answers before its disk has the entry: that guard is what the mutant takes away."""
+    """A single member that answers before its disk has the entry, and counts every death that lost some."""
     lost = fired = 0
     for seed in range(6):
         mutants = Mutants({"ack-before-fsync"})
@@ -440,8 +441,7 @@ def test_a_mutant_that_loses_what_it_acknowledged_is_seen(tmp_path: Path) -> Non
 
         lost += clock.run(main())
         fired += mutants.fired["ack-before-fsync"]
-    assert fired >= 6
-    assert lost
+    assert fired >= lost > 0
 
 
 def test_log_lines_are_those_of_etcd(tmp_path: Path) -> None:

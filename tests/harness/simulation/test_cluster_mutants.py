@@ -53,8 +53,7 @@ async def versions_under_duplication(cluster: SimulatedCluster) -> int:
     follower = next(node for node in cluster.nodes if node != leader)
     for target in cluster.nodes:
         if target != follower:
-            for link in cluster.site.network._chosen([(follower, target)]):
-                link.reshape(LinkShape(), duplicate=0.5)
+            await cluster.network.shape([(follower, target)], LinkShape(duplicate=0.5))
     connections = cluster.connections()
     for _ in range(40):
         await connections[follower].unary(m.PUT, pb.PutRequest(key=b"a"), timeout_s=TIMEOUT_S)

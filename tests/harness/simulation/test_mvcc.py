@@ -172,8 +172,8 @@ def test_an_entry_is_applied_once_however_often_it_comes() -> None:
         member.end()
         restarted = Member(member.backend)
         assert (restarted.machine.consistent_index, restarted.machine.revision) == (3, 4)
-        for index, command in enumerate(commands, 1):
-            restarted.machine.apply(index, command)
+        outcomes = [restarted.machine.apply(index, command) for index, command in enumerate(commands, 1)]
+        assert [outcome is None for outcome in outcomes] == [True] * 3 + [False] * 2, "nobody is answered twice"
         assert (state(restarted, b"a"), restarted.machine.hash_kv(0)) == before
 
     on(body)

@@ -112,13 +112,13 @@ def test_loss_duplication_and_reordering() -> None:
         await send(network, range(1000), gap_s=0.001)
         assert 550 < len(got) < 850
         got.clear()
-        link.reshape(LinkShape(), duplicate=0.5)
+        link.reshape(LinkShape(duplicate=0.5))
         await send(network, range(1000), gap_s=0.001)
         await asyncio.sleep(1)
         assert {number for _, number in got} == set(range(1000))
         assert 1350 < len(got) < 1650
         got.clear()
-        link.reshape(LinkShape(), reorder=0.5)
+        link.reshape(LinkShape(reorder=0.5))
         await send(network, range(1000), gap_s=0.001)
         await asyncio.sleep(1)
         numbers = [number for _, number in got]
