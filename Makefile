@@ -10,7 +10,7 @@ SEED ?= $(shell od -An -N3 -tu4 /dev/urandom | tr -d ' ')
 # Known and open on every version of etcd; left out, so that a first verdict is about your own cluster.
 OPEN_ISSUES := 18667,15247
 
-.PHONY: run test acceptance-workloads lint bench fuzz stubs clean
+.PHONY: run test acceptance-workloads exam lint bench fuzz stubs clean
 
 ## The main job: puts, transactions, watches, elections and leases on real etcd processes that are killed, paused and cut
 ## off from each other. No docker, no root.
@@ -30,6 +30,10 @@ lint: $(VENV)/.dev
 ## Every workload on stock etcds, healthy and with known defects; resumable. ACCEPTANCE_ARGS="--only slice" is a part of it.
 acceptance-workloads: $(ETCD_VERSIONS)/.complete
 	$(BIN)/python tests/acceptance/workloads.py $(ETCD_VERSIONS) $(ACCEPTANCE_ARGS)
+
+## Every planted bug against the workloads meant for it, and the control; the table goes to docs/exam.md. Resumable.
+exam: $(VENV)/.run
+	$(BIN)/splitvote exam --write docs/exam.md $(EXAM_ARGS)
 
 ## Speed, against a reference timed in the same run; exits 1 where a bar is missed.
 bench: $(VENV)/.dev
