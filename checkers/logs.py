@@ -6,7 +6,7 @@ Jepsen's log-file-pattern checker, with Go's and etcd's patterns.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,28 @@ PATTERNS: Final = {
     "corruption": re.compile(rb"data inconsistency|database file corrupted|hash mismatch|found data inconsistency"),
 }
 """What to look for in a Go server's output; etcd logs JSON lines by zap."""
+
+EXPLAINED: Final = {
+    "member": re.compile(
+        rb'"level":"fatal".*(server is stopping|the member has been permanently removed|'
+        rb"error validating peerURLs|member count is unequal)"
+        rb"|failed to find local ID in cluster members"
+    ),
+    "disk:full": re.compile(rb"no space left on device"),
+    "disk:eio": re.compile(rb"input/output error"),
+    "disk:read_only": re.compile(rb"read-only file system"),
+    "disk:wal_bit_flip": re.compile(rb"crc mismatch"),
+    "disk:wal_loss": re.compile(rb"file not found"),
+    "disk:wal_truncate": re.compile(rb"Was the raft log corrupted, truncated, or lost"),
+    "disk:snapshot_bit_flip": re.compile(rb"crc mismatch"),
+    "disk:snapshot_loss": re.compile(rb"no available snapshot"),
+    "failpoint": re.compile(rb"failpoint panic|gofail"),
+    "resource": re.compile(rb"too many open files"),
+}
+"""What a fault of this family, or this kind of it, makes its targets say: a disk's own errors under that error alone,
+so that a loss of power explains none; a removed member that is started again on its old data ends with
+a fatal error, and so does one that joins while the membership changes; a member that is asked for its Status between
+its removal and its end panics for not finding itself among the members (3.5); one that may open no file may end."""
 
 _EXAMPLES: Final = 5
 
@@ -41,12 +63,13 @@ class LogPatternChecker:
         anomalies = []
         lines_read = 0
         for node, path in sorted(recording.logs.items()):
+            explained = _explained(recording, node)
             found: dict[str, list[str]] = {}
             for line in _lines(path):
                 lines_read += 1
                 if lines_read % 1024 == 0:
                     budget.check(1024)
-                for name in self._matches(line):
+                for name in self._matches(line, explained):
                     found.setdefault(name, []).append(line.decode(errors="replace").rstrip()[:500])
             anomalies += [
                 Anomaly(
@@ -60,10 +83,17 @@ class LogPatternChecker:
         reason = anomalies[0].story if anomalies else None
         return Result(self.name, verdict, reason, tuple(anomalies), stats={"lines": lines_read})
 
-    def _matches(self, line: bytes) -> Iterator[str]:
+    def _matches(self, line: bytes, explained: Sequence[re.Pattern[bytes]]) -> Iterator[str]:
         for name, pattern in PATTERNS.items():
-            if pattern.search(line) and not any(ignored.search(line) for ignored in self._ignore):
+            if pattern.search(line) and not any(ignored.search(line) for ignored in (*self._ignore, *explained)):
                 yield name
+
+
+def _explained(recording: Recording, node: str) -> list[re.Pattern[bytes]]:
+    """What the faults that hit a node make it say."""
+    hit = [fault for fault in recording.faults if node in fault.targets]
+    names = dict.fromkeys(name for fault in hit for name in (fault.family, f"{fault.family}:{fault.fault}"))
+    return [EXPLAINED[name] for name in names if name in EXPLAINED]
 
 
 def _lines(path: Path) -> Iterator[bytes]:

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from splitvote.checkers.restarts import restarts
+from splitvote.checkers.restarts import Restart, restarts
 from splitvote.harness.archive import Archive, StoreEvent
 from splitvote.harness.op import Op
 from splitvote.harness.recording import ClusterSample, FaultRecord, Recording
@@ -166,9 +166,9 @@ def _strangers(archive: Archive, prefixes: Sequence[str]) -> Iterator[Anomaly]:
 
 def _returns(samples: Sequence[ClusterSample], faults: Sequence[FaultRecord]) -> Iterator[Anomaly]:
     """Members whose revision or applied index fell while their process lived."""
-    restarted: dict[str, list[int]] = {}
-    for time_ns, node in restarts(faults):
-        restarted.setdefault(node, []).append(time_ns)
+    restarted: dict[str, list[Restart]] = {}
+    for restart in restarts(faults):
+        restarted.setdefault(restart.node, []).append(restart)
     before: dict[str, tuple[int, Mapping[str, int]]] = {}
     for sample in samples:
         for node, member in sample.members.items():
@@ -177,7 +177,10 @@ def _returns(samples: Sequence[ClusterSample], faults: Sequence[FaultRecord]) ->
             now = {"revision": member.revision, "applied index": member.applied_index}
             since_ns, then = before.get(node, (0, {}))
             # A fault that is still on counts too: its process may come back at any time until it is healed.
-            lived = not any(since_ns - 2_000_000_000 <= at <= sample.time_ns for at in restarted.get(node, ()))
+            lived = not any(
+                since_ns - 2_000_000_000 <= at.end_ns and at.start_ns <= sample.time_ns
+                for at in restarted.get(node, ())
+            )
             for what, value in now.items():
                 if lived and value < then.get(what, 0):
                     yield Anomaly(

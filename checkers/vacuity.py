@@ -25,16 +25,20 @@ class VacuityChecker:
     """UNKNOWN (vacuous) when operations, faults or progress were too few.
 
     ``least_ok`` is the number of ok operations needed by f (``workload/f`` in a
-    run of several workloads); ``families`` are
-    the families of faults that were asked for, each of which must have been
-    proven at least once.  ``partial`` (an interrupted run) is told in the reason.
+    run of several workloads); ``families`` are the families of faults that were
+    asked for.  Those that the schedule begins in the time there is (``planned``;
+    None: all) must each have been proven at least once: where many are asked for
+    and the time is short, a seed has some of them and another seed the others.
     """
 
     name = "vacuity"
 
-    def __init__(self, least_ok: Mapping[str, int], families: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, least_ok: Mapping[str, int], families: tuple[str, ...] = (), planned: tuple[str, ...] | None = None
+    ) -> None:
         self._least_ok = least_ok
         self._families = families
+        self._planned = families if planned is None else planned
 
     def check(self, recording: Recording, budget: Budget) -> Result:
         """List everything that was missing."""
@@ -45,18 +49,23 @@ class VacuityChecker:
             for f, least in sorted(self._least_ok.items())
             if succeeded[f] < least
         ]
-        missing += [f"faults: no {family} was proven to take effect" for family in self._families if not proven[family]]
+        missing += [f"faults: no {family} was proven to take effect" for family in self._planned if not proven[family]]
+        if self._families and not self._planned:
+            missing.append("faults: the run was too short for any of them; give it more --time")
         if silence := longest_silence(recording.history, recording.faults):
             missing.append(silence)
         stats = {"ok": dict(succeeded), "proven_faults": dict(proven), "leaders": leaders_seen(recording)}
-        evidence = {"missing": missing, "notes": self._notes(recording)}
+        evidence = {"missing": missing, "notes": self._notes(recording, proven)}
         if missing:
             return Result(self.name, Verdict.UNKNOWN, "vacuous: " + "; ".join(missing), evidence=evidence, stats=stats)
         return Result(self.name, Verdict.VALID, evidence=evidence, stats=stats)
 
-    def _notes(self, recording: Recording) -> list[str]:
+    def _notes(self, recording: Recording, proven: Mapping[str, int]) -> list[str]:
         """Things that weaken a VALID without making it vacuous."""
         notes = []
+        left_out = [family for family in self._families if family not in self._planned and not proven[family]]
+        if left_out:
+            notes.append(f"the run was too short for every family of faults: it had no {', '.join(left_out)}")
         if _LEADER_CHANGERS & set(self._families) and recording.samples and leaders_seen(recording) < 2:
             notes.append("the leader never changed: the faults missed it every time")
         unproven = sum(fault.phase in ("unproven", "heal_unproven") for fault in recording.faults)

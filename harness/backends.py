@@ -15,6 +15,8 @@ from splitvote.harness.run import RunnableCluster
 
 if TYPE_CHECKING:
     from splitvote.harness.clusters.local import LocalCluster
+    from splitvote.harness.clusters.network import Network
+    from splitvote.harness.clusters.processes import Children
     from splitvote.harness.simulation.cluster import SimulatedCluster
 
 T = TypeVar("T")
@@ -64,8 +66,18 @@ class Wanted(Protocol):
         ...
 
     @property
+    def upgrade(self) -> tuple[str, ...]:
+        """PATHs of binaries that nodes can be moved to and back."""
+        ...
+
+    @property
     def etcd_args(self) -> tuple[str, ...]:
         """Flags for every member."""
+        ...
+
+    @property
+    def mutants(self) -> tuple[str, ...]:
+        """Bugs planted into the simulated cluster."""
         ...
 
 
@@ -76,24 +88,51 @@ def backend_of(wanted: Wanted, directory: Path, seed: int, probe: Backend | None
     """
     if wanted.cluster == "sim":
         return _simulated(wanted, directory, seed)
+    if wanted.mutants:
+        raise ConfigError(f"--mutant {wanted.mutants[0]}: bugs are planted into the simulation; use --cluster sim")
     return _local(wanted, directory, probe)
+
+
+def _network(cluster: str) -> Callable[[Sequence[str], Children], Network]:
+    """What makes the network of a cluster on this machine."""
+    if cluster == "netns":
+        from splitvote.harness.clusters.netns import NamespaceNetwork
+
+        return NamespaceNetwork
+    from splitvote.harness.clusters.loopback import LoopbackNetwork
+
+    return LoopbackNetwork
 
 
 def _simulated(wanted: Wanted, directory: Path, seed: int) -> SimulatedCluster:
     from splitvote.harness.simulation.cluster import SimulatedCluster
+    from splitvote.harness.simulation.mutants import Mutants
     from splitvote.harness.simulation.options import options_of
 
-    if wanted.etcd:
-        raise ConfigError(f"--etcd {wanted.etcd[0]}: the simulated cluster runs no binary; --cluster local does")
-    return SimulatedCluster(directory=directory, nodes=wanted.nodes, seed=seed, options=options_of(wanted.etcd_args))
+    if wanted.etcd or wanted.upgrade:
+        given = f"--etcd {wanted.etcd[0]}" if wanted.etcd else f"--upgrade {wanted.upgrade[0]}"
+        raise ConfigError(f"{given}: the simulated cluster runs no binary; --cluster local does")
+    return SimulatedCluster(
+        directory=directory,
+        nodes=wanted.nodes,
+        seed=seed,
+        options=options_of(wanted.etcd_args),
+        mutants=Mutants(wanted.mutants),
+    )
 
 
 def _local(wanted: Wanted, directory: Path, probe: Backend | None) -> LocalCluster:
     from splitvote.harness.clusters.local import LocalCluster
 
+    network = _network(wanted.cluster)
     if isinstance(probe, LocalCluster):
         return LocalCluster(
-            directory=directory, nodes=wanted.nodes, etcd_by_node=probe.binaries, etcd_args=wanted.etcd_args
+            directory=directory,
+            nodes=wanted.nodes,
+            etcd_by_node=probe.binaries,
+            etcd_others=probe.other_binaries,
+            etcd_args=wanted.etcd_args,
+            network=network,
         )
     for_all: str | None = None
     by_node: dict[str, str | Path] = {}
@@ -106,7 +145,13 @@ def _local(wanted: Wanted, directory: Path, probe: Backend | None) -> LocalClust
         else:
             for_all = given
     return LocalCluster(
-        directory=directory, nodes=wanted.nodes, etcd=for_all, etcd_by_node=by_node, etcd_args=wanted.etcd_args
+        directory=directory,
+        nodes=wanted.nodes,
+        etcd=for_all,
+        etcd_by_node=by_node,
+        etcd_others=wanted.upgrade,
+        etcd_args=wanted.etcd_args,
+        network=network,
     )
 
 
@@ -116,7 +161,8 @@ def known_defects(cluster: Backend) -> dict[str, Sequence[str]]:
 
     if not isinstance(cluster, LocalCluster):
         return {}
-    return {node: binary.known_defects for node, binary in cluster.binaries.items() if binary.known_defects}
+    binaries = cluster.binaries | {f"--upgrade {other.path}": other for other in cluster.other_binaries}
+    return {node: binary.known_defects for node, binary in binaries.items() if binary.known_defects}
 
 
 def description(cluster: Backend) -> Iterator[str]:
@@ -132,6 +178,21 @@ def description(cluster: Backend) -> Iterator[str]:
         path = f" ({cluster.binaries[nodes[0]].path})" if isinstance(cluster, LocalCluster) else ""
         yield f"etcd {version} on {where}{path}"
         yield from (f"  known to lose data: {defect}" for defect in defects.get(nodes[0], ()))
+    for name in fired_mutants(cluster).get("mutants", ()):
+        yield f"planted: {name}"
+    for other in cluster.other_binaries if isinstance(cluster, LocalCluster) else ():
+        yield f"etcd {other.version} to move nodes to ({other.path})"
+        yield from (f"  known to lose data: {defect}" for defect in other.known_defects)
+
+
+def fired_mutants(cluster: Backend) -> dict[str, dict[str, int]]:
+    """For results.json: how often each planted bug made a difference; nothing where none is planted."""
+    if cluster.name != "sim":
+        return {}
+    from splitvote.harness.simulation.cluster import SimulatedCluster
+
+    assert isinstance(cluster, SimulatedCluster)
+    return {"mutants": counts} if (counts := cluster.mutants.counts) else {}
 
 
 def run_in_its_time(cluster: Backend, main: Coroutine[Any, Any, T]) -> T:

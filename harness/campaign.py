@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +19,17 @@ import msgspec
 
 from splitvote import __version__
 from splitvote.checkers.expectation import expected_of
-from splitvote.harness.backends import Backend, backend_of, description, known_defects, run_in_its_time, wall_clock
-from splitvote.harness.cluster import Archivist, Data
+from splitvote.harness.backends import (
+    Backend,
+    backend_of,
+    description,
+    fired_mutants,
+    known_defects,
+    run_in_its_time,
+    wall_clock,
+)
+from splitvote.harness.cluster import Archivist, Clock, Data
+from splitvote.harness.errors import ConfigError
 from splitvote.harness.generator import Generator, clients, nemesis, time_limit
 from splitvote.harness.jsonl import read_all
 from splitvote.harness.judge import checkers_of_run, judge, overall, verdict_lines, workloads_of
@@ -28,16 +38,19 @@ from splitvote.harness.result import Verdict
 from splitvote.harness.run import Account, Execution, HealingNemesis, Plan
 from splitvote.harness.store import Results, RunDirectory, create_run, load_recording, open_run, runs
 from splitvote.nemesis import (
+    ALL,
     DEFAULT_INTERVAL_S,
     Chosen,
     Journal,
     Nemesis,
+    Replay,
     Site,
     Turn,
     closing,
     one_at_a_time,
     overlapping,
     parse_faults,
+    read_replay,
     still_open,
     timeline,
     turns,
@@ -47,8 +60,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+Schedule = Callable[[], Iterator[Turn]] | Replay
+"""Turns drawn from the seed, without end, or those of an earlier run."""
+
 OWN_FAILURE_EXIT: Final = 3
 SHORTEST_INTERVAL_S: Final = 1.5
+SEEN_SHARE: Final = 0.7
+"""A fault that the timeline begins within this share of the time is expected to be seen: it is a rough guess."""
+
 _SEED_BITS: Final = 31
 _OPEN_OPERATION_S: Final = 5.0
 """How far beyond its own deadline the backstop lets a client operation go."""
@@ -66,8 +85,9 @@ class RunOptions:
     rate: float
     concurrency: int
     seed: int | None
-    etcd: tuple[str, ...]
+    etcd: tuple[str, ...] = ()
     etcd_args: tuple[str, ...]
+    upgrade: tuple[str, ...] = ()
     store: Path
     ops_per_key: int
     keys: int | None
@@ -77,7 +97,11 @@ class RunOptions:
     overlap: bool
     op_timeout_s: float
     check_timeout_s: float
-    dry_run: bool
+    dry_run: bool = False
+    schedule: Path | None = None
+    schedule_omit: bool = False
+    mutants: tuple[str, ...] = ()
+    has_report: bool = True
     slo: tuple[str, ...] = ()
     junit: Path | None = None
     summary: Path | None = None
@@ -113,20 +137,25 @@ class Campaign:
             time_s=options.time_s,
             options=_fields(options),
         )
+        self.results: Results | None = None
+        """What ``run`` found."""
+        self.directory: RunDirectory | None = None
+        """Where ``run`` recorded it."""
 
     def run(self) -> int:
         """Carry it out and return the exit code."""
         options = self._options
         # Touches nothing: what cannot be is refused before a run is made.
         probe = backend_of(options, options.store, self._seed)
-        chosen = parse_faults(options.faults, probe)
+        replay = self._replay(probe)
+        chosen = parse_faults(options.faults, probe) if replay is None else replay.chosen
         self._say_what_runs(probe, chosen)
-        schedule = self._schedule(chosen)
+        schedule = self._schedule(chosen) if replay is None else replay
         if options.dry_run:
             return self._print_timeline(schedule)
-        run = create_run(options.store, options.workload, self._seed)
+        run = self.directory = create_run(options.store, options.workload, self._seed)
         cluster = backend_of(options, run.path, self._seed, probe)
-        config = self._config(cluster, chosen)
+        config = self._config(cluster, chosen, self._planned(schedule))
         run.write_json(run.config, config)
         account = run_in_its_time(cluster, self._execute(run, cluster, chosen, schedule))
         return self._conclude(run, cluster, config, account)
@@ -135,21 +164,43 @@ class Campaign:
         for line in description(cluster):
             self._console.print(line)
         for family, reason in chosen.omitted.items():
-            self._console.print(f"left out of --faults all: {family} ({reason})")
+            self._console.print(f"left out of the faults: {family} ({reason})")
+
+    def _replay(self, cluster: Backend) -> Replay | None:
+        options = self._options
+        if options.schedule is None:
+            return None
+        if options.faults:
+            raise ConfigError(f"--faults {options.faults} and --schedule {options.schedule}: give one of them")
+        return read_replay(options.schedule, cluster, omit=options.schedule_omit)
 
     def _schedule(self, chosen: Chosen) -> Callable[[], Iterator[Turn]]:
         families = list(chosen.faults.values())
         interval_s = self._options.interval_s or _interval(self._options.time_s, len(families))
         return lambda: turns(families, self._seed, interval_s=interval_s)
 
-    def _print_timeline(self, schedule: Callable[[], Iterator[Turn]]) -> int:
-        rows = timeline(schedule(), self._options.time_s)
+    def _planned(self, schedule: Schedule) -> tuple[str, ...] | None:
+        """Of ``--faults all``, the families of which a fault begins early enough to be seen, by the timeline.
+
+        None for faults that were asked for by name: each of those has to be seen.
+        """
+        if self._options.faults.strip() != ALL:
+            return None
+        rows, time_s = self._timeline(schedule), self._options.time_s
+        return tuple(dict.fromkeys(turn.fault for start_s, _, turn in rows if start_s <= SEEN_SHARE * time_s))
+
+    def _timeline(self, schedule: Schedule) -> list[tuple[float, float, Turn]]:
+        time_s = self._options.time_s
+        return schedule.timeline(time_s) if isinstance(schedule, Replay) else timeline(schedule(), time_s)
+
+    def _print_timeline(self, schedule: Schedule) -> int:
+        rows = self._timeline(schedule)
         self._console.print(f"{'start':>8} {'end':>8}  fault" if rows else "no faults: name some with --faults")
         for start_s, end_s, turn in rows:
             self._console.print(f"{start_s:8.1f} {end_s:8.1f}  {turn.fault}:{turn.kind} (pick {turn.pick})")
         return 0
 
-    def _config(self, cluster: Backend, chosen: Chosen) -> RunConfig:
+    def _config(self, cluster: Backend, chosen: Chosen, planned: tuple[str, ...] | None) -> RunConfig:
         options = self._options
         given = {name: value for name, value in _fields(options).items() if name not in _IN_CONFIG}
         command = self._command if "--seed" in self._command else (*self._command, "--seed", str(self._seed))
@@ -161,6 +212,7 @@ class Campaign:
             splitvote_version=__version__,
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
             faults=tuple(chosen.faults),
+            planned_faults=planned,
             time_s=options.time_s,
             rate=options.rate,
             concurrency=options.concurrency,
@@ -170,9 +222,7 @@ class Campaign:
             command=("splitvote", *command),
         )
 
-    async def _execute(
-        self, run: RunDirectory, cluster: Backend, chosen: Chosen, schedule: Callable[[], Iterator[Turn]]
-    ) -> Account:
+    async def _execute(self, run: RunDirectory, cluster: Backend, chosen: Chosen, schedule: Schedule) -> Account:
         from splitvote.harness.etcd.bindings import Services, binding_of
         from splitvote.harness.progress import Progress
 
@@ -202,6 +252,7 @@ class Campaign:
                 on_step=progress.note_step,
                 on_record=progress.note_record,
                 wall_ns=wall_clock(cluster),
+                clock=cluster.capability(Clock) if "clock" in chosen.by_name else None,
             )
         )
         following = asyncio.create_task(progress.follow(), name="splitvote progress")
@@ -213,10 +264,12 @@ class Campaign:
                 await asyncio.gather(following, return_exceptions=True)
                 await connections.close()
 
-    def _generator(self, schedule: Callable[[], Iterator[Turn]] | None) -> Generator:
+    def _generator(self, schedule: Schedule | None) -> Generator:
         time_s = self._options.time_s
         if schedule is None:
             return time_limit(time_s, clients(self._workload.generator))
+        if isinstance(schedule, Replay):
+            return time_limit(time_s, clients(self._workload.generator, nemesis(schedule.generator(time_s))))
         lay_out = overlapping if self._options.overlap else one_at_a_time
         return time_limit(time_s, clients(self._workload.generator, nemesis(lay_out(schedule(), time_s))))
 
@@ -224,13 +277,13 @@ class Campaign:
         self._console.print("checking ...")
         recording = load_recording(run.path)
         results = judge(recording, checkers_of_run(config), timeout_s=self._options.check_timeout_s)
-        found = Results(
+        found = self.results = Results(
             overall(results),
             tuple(results),
             duration_s=account.duration_s,
             failure=None if account.failure is None else f"{type(account.failure).__name__}: {account.failure}",
             interrupted=account.interrupted,
-            harness=account.as_json(),
+            harness=account.as_json() | fired_mutants(cluster),
             expected=expected_of(results),
         )
         for line in verdict_lines(found):
@@ -239,10 +292,11 @@ class Campaign:
             self._console.print(f"the harness failed: {found.failure}; the verdict speaks of what came before")
         run.write_json(run.results, found)
         self._console.print(f"results: {run.results}")
-        is_reported = self._report(run)
+        is_reported = self._report(run) if self._options.has_report else True
         if found.verdict is Verdict.INVALID:
-            _keep_data(run, cluster)
-            self._console.print(f"the members' data directories are kept in {run.data}")
+            if run.data.exists():
+                _keep_data(run, cluster)
+                self._console.print(f"the members' data directories are kept in {run.data}")
         else:
             shutil.rmtree(run.data, ignore_errors=True)
         if found.failure is not None or not is_reported:
@@ -271,6 +325,7 @@ class Campaign:
 
 _IN_CONFIG: Final = frozenset(
     {"workload", "seed", "cluster", "time_s", "rate", "concurrency", "store", "dry_run", "junit", "summary"}
+    | {"has_report"}
 )  # these have fields of their own in RunConfig, or say nothing about the run
 
 
@@ -310,7 +365,13 @@ def _nemesis_maker(
 
 @contextmanager
 def _interrupting(execution: Execution) -> Iterator[None]:
-    """Take the first Ctrl-C (or SIGTERM) as the wish to end the run early, the second as the wish to end at once."""
+    """Take the first Ctrl-C (or SIGTERM) as the wish to end the run early, the second as the wish to end at once.
+
+    Signals are the main thread's; a run on another one (a worker of Dask) is not asked.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None

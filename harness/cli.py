@@ -12,16 +12,18 @@ import sys
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
 
 from splitvote import __version__
 from splitvote.harness.errors import ConfigError, SplitvoteError, unknown
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 USAGE_EXIT: Final = 64
 INTERRUPTED_EXIT: Final = 130
-CLUSTERS: Final = ("local", "sim")
+CLUSTERS: Final = ("local", "netns", "sim")
 EXPORTS: Final = ("edn", "jsonl", "parquet")
 LISTS: Final = ("all", "workloads", "faults", "clusters", "models", "checkers", "mutants")
 
@@ -109,45 +111,84 @@ _SUMMARY: Final = click.option(
 )
 
 
+def _with(options: Sequence[Callable[[F], F]]) -> Callable[[F], F]:
+    """Put options on a command in this order."""
+
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+_LOAD: Final = (
+    click.option("--nodes", type=click.IntRange(1, 9), default=5, show_default=True, help="Members of the cluster."),
+    click.option("--faults", default="", help="Families of faults, comma-separated (`splitvote list faults`), or all."),
+    click.option("--rate", type=click.FloatRange(0.1), default=200.0, show_default=True, help="Operations a second."),
+    click.option("--concurrency", type=click.IntRange(1, 4096), default=10, show_default=True, help="Client threads."),
+    click.option(
+        "--etcd-arg", "etcd_args", multiple=True, metavar="FLAG", help="A flag for every etcd, as --flag=value."
+    ),
+    click.option("--store", type=click.Path(path_type=Path, file_okay=False), default=Path("store"), show_default=True),
+    click.option("--ops-per-key", type=click.IntRange(1), default=200, show_default=True, help="Then a new key."),
+    click.option("--keys", type=click.IntRange(1), help="Keys in use at a time, where the workload has a say in it."),
+    click.option(
+        "--avoid", default="", metavar="ISSUE,...", help="Known issues whose triggering operations are left out."
+    ),
+    click.option(
+        "--option", "given", multiple=True, metavar="NAME=VALUE", help="A workload's own option, as its page tells."
+    ),
+    click.option(
+        "--interval",
+        "interval_s",
+        type=click.FloatRange(0.5),
+        help="Mean seconds between faults; 5, or less where a short run would else not see every family.",
+    ),
+    click.option("--overlap", is_flag=True, help="Let faults of different families overlap."),
+    click.option(
+        "--mutant", "mutants", multiple=True, help="Plant a bug into --cluster sim (`splitvote list mutants`)."
+    ),
+    click.option("--op-timeout", "op_timeout_s", type=click.FloatRange(0.05), default=2.0, show_default=True),
+    click.option(
+        "--timeout-s",
+        "check_timeout_s",
+        type=click.FloatRange(1),
+        default=300.0,
+        show_default=True,
+        help="Bound on each checker.",
+    ),
+)
+"""What load there is, and what is done to the cluster meanwhile."""
+
+
+def _parsed(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of ``_LOAD`` as ``RunOptions`` has them."""
+    from splitvote.harness.judge import parse_options
+
+    given = options.pop("given")
+    return options | {"workload_options": parse_options(given), "avoid": _issues(options["avoid"])}
+
+
 @cli.command()
 @click.argument("workload", type=_Names("workload", _workloads))
 @click.option(
     "--cluster", type=_Name("cluster", lambda: CLUSTERS), default="local", show_default=True, help="How to get nodes."
 )
-@click.option("--nodes", type=click.IntRange(1, 9), default=5, show_default=True, help="Members of the cluster.")
-@click.option("--faults", default="", help="Families of faults, comma-separated (`splitvote list faults`), or all.")
 @click.option("--time", "time_s", type=click.FloatRange(1, 86_400), default=60.0, show_default=True, help="Seconds.")
-@click.option("--rate", type=click.FloatRange(0.1), default=200.0, show_default=True, help="Operations a second.")
-@click.option("--concurrency", type=click.IntRange(1, 4096), default=10, show_default=True, help="Client threads.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Repeats a run's choices; random when not given.")
 @click.option("--etcd", "etcd", multiple=True, metavar="[NODE=]PATH", help="The etcd binary; for one node: n1=PATH.")
-@click.option("--etcd-arg", "etcd_args", multiple=True, metavar="FLAG", help="A flag for every etcd, as --flag=value.")
-@click.option("--store", type=click.Path(path_type=Path, file_okay=False), default=Path("store"), show_default=True)
-@click.option("--ops-per-key", type=click.IntRange(1), default=200, show_default=True, help="Then a new key.")
-@click.option("--keys", type=click.IntRange(1), help="Keys in use at a time, where the workload has a say in it.")
-@click.option("--avoid", default="", metavar="ISSUE,...", help="Known issues whose triggering operations are left out.")
-@click.option(
-    "--option", "given", multiple=True, metavar="NAME=VALUE", help="A workload's own option, as its page tells."
-)
-@click.option(
-    "--interval",
-    "interval_s",
-    type=click.FloatRange(0.5),
-    help="Mean seconds between faults; 5, or less where a short run would else not see every family.",
-)
+@click.option("--upgrade", multiple=True, metavar="PATH", help="Another etcd for the faults of the family version.")
+@_with(_LOAD)
 @click.option(
     "--slo", multiple=True, metavar="SLO", callback=_check_slos, help="As recovery<5s, p99<100ms or availability>99%."
 )
-@click.option("--overlap", is_flag=True, help="Let faults of different families overlap.")
-@click.option("--op-timeout", "op_timeout_s", type=click.FloatRange(0.05), default=2.0, show_default=True)
 @click.option(
-    "--timeout-s",
-    "check_timeout_s",
-    type=click.FloatRange(1),
-    default=300.0,
-    show_default=True,
-    help="Bound on each checker.",
+    "--schedule",
+    type=click.Path(path_type=Path, exists=True),
+    help="The faults of an earlier run again: its directory or faults.jsonl, instead of --faults.",
 )
+@click.option("--schedule-omit", is_flag=True, help="Leave out what of the --schedule the cluster lacks.")
 @click.option("--dry-run", is_flag=True, help="Print the schedule of faults and touch nothing.")
 @_JUNIT
 @_SUMMARY
@@ -165,11 +206,8 @@ def run(**options: Any) -> None:
     Several workloads run at once when joined by a plus sign: kv+watch.
     """
     from splitvote.harness.campaign import RunOptions, run_once
-    from splitvote.harness.judge import parse_options
 
-    options["workload_options"] = parse_options(options.pop("given"))
-    options["avoid"] = _issues(options["avoid"])
-    sys.exit(run_once(RunOptions(**options), command=tuple(sys.argv[1:])))
+    sys.exit(run_once(RunOptions(**_parsed(options)), command=tuple(sys.argv[1:])))
 
 
 def _issues(given: str) -> tuple[str, ...]:
@@ -293,6 +331,57 @@ def prune(store: Path, keep: int, failed_too: bool, dry_run: bool) -> None:
         click.echo(run_directory.path)
         freed += 0 if dry_run else remove_run(run_directory)
     click.echo(f"{len(given_up)} run(s) " + ("would go" if dry_run else f"removed, {freed / 1e6:.1f} MB freed"))
+
+
+_JOBS: Final = click.option("--jobs", type=click.IntRange(1), help="Runs at once; the machine's processors by default.")
+_EXECUTOR: Final = click.option(
+    "--executor", default="process", show_default=True, help="process, or dask:ADDRESS of a Dask scheduler."
+)
+
+
+@cli.command()
+@click.argument("workload", type=_Names("workload", _workloads))
+@click.option("--seeds", required=True, metavar="A..B", help="The seeds to run, both ends included.")
+@click.option("--time", "time_s", type=click.FloatRange(1, 86_400), default=10.0, show_default=True, help="Virtual s.")
+@click.option(
+    "--until", type=click.Choice(["all", "first"]), default="all", show_default=True, help="Stop when INVALID."
+)
+@click.option("--keep", type=click.Choice(["failures", "everything", "nothing"]), default="failures", show_default=True)
+@_JOBS
+@_EXECUTOR
+@_with(_LOAD)
+def explore(seeds: str, until: str, keep: str, jobs: int | None, executor: str, **options: Any) -> None:
+    """Run many seeds of WORKLOAD on the simulated cluster; keep those that are not VALID, each with its command."""
+    from splitvote.harness.campaign import RunOptions
+    from splitvote.harness.exploration import explore_and_tell, parse_seeds
+
+    wanted = RunOptions(cluster="sim", seed=None, **_parsed(options))
+    sys.exit(
+        explore_and_tell(wanted, parse_seeds(seeds), executor=executor, jobs=jobs, keep=keep, until=until)  # type: ignore[arg-type]  # click.Choice has checked both
+    )
+
+
+@cli.command()
+@click.option("--mutant", "mutants", multiple=True, help="Only this one; may be given again.")
+@click.option(
+    "--seeds", type=click.IntRange(1, 50), default=5, show_default=True, help="Of each workload; more if need be."
+)
+@click.option("--time", "time_s", type=click.FloatRange(5, 3600), default=60.0, show_default=True, help="Virtual s.")
+@click.option("--control", type=click.IntRange(0), default=2000, show_default=True, help="Seeds with nothing planted.")
+@click.option("--first-only", is_flag=True, help="Only the first of each mutant's workloads.")
+@click.option("--write", type=click.Path(path_type=Path, dir_okay=False), help="Put the table into this document.")
+@click.option("--json", "as_json", is_flag=True, help="Print the marks as JSON.")
+@click.option("--store", type=click.Path(path_type=Path, file_okay=False), default=Path("store"), show_default=True)
+@_JOBS
+@_EXECUTOR
+def exam(**wish: Any) -> None:
+    """Plant every known bug into the simulated cluster and see which are caught, how soon, and whether wolf is cried.
+
+    Goes on where an interrupted exam of the same code stopped.
+    """
+    from splitvote.harness.exam.command import Wish, sit
+
+    sys.exit(sit(Wish(**wish)))
 
 
 @cli.command()

@@ -23,6 +23,9 @@ from splitvote.harness.jsonl import JsonLinesWriter
 from splitvote.harness.recording import MemberReading, MemberSample
 
 Pair = tuple[str, str]
+CLIENT: Final = "client"
+"""Stands for all clients in a pair, where ``Links.supports`` has "client"; the harness's own calls are among them."""
+
 C = TypeVar("C")
 
 
@@ -113,7 +116,8 @@ class Links(Protocol):
     """Directed links between nodes."""
 
     supports: frozenset[str]
-    """Which faults this backend can do: "cut" and the fields of ``LinkShape`` ("delay", "rate", ...)."""
+    """Which faults this backend can do: "cut", the fields of ``LinkShape`` ("delay", "rate", ...), and "client"
+    where the links between clients and nodes can be hurt, too."""
 
     async def cut(self, pairs: Iterable[Pair]) -> None:
         """Deliver nothing over these links from now on (other links keep their state)."""
@@ -132,6 +136,15 @@ class Links(Protocol):
         ...
 
 
+@runtime_checkable
+class Explaining(Protocol):
+    """A capability that can say why it does not support something."""
+
+    def wanting(self, what: str) -> str:
+        """What would provide a fault that is not in ``supports``, in a few words."""
+        ...
+
+
 class ClockShape(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a node's clocks show: so far ahead of the truth, and gaining so many seconds a second from then on."""
 
@@ -142,19 +155,31 @@ class ClockShape(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ClockReading(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How far a node's clocks were measured to be ahead of the harness's, give or take ``error_ms``."""
+    """How far a node's clocks were measured to be ahead of the harness's, give or take the errors.
+
+    The monotonic one's is None where it was not set, nor measured.
+    """
 
     wall_ms: float
     monotonic_ms: float | None = None
     error_ms: float = 0.0
+    monotonic_error_ms: float = 0.0
 
 
 @runtime_checkable
 class Clock(Protocol):
-    """The clocks of single nodes, never the host's; a node that is restarted keeps its shape."""
+    """The clocks of single nodes, never the host's; a node that is restarted keeps its shape.
+
+    Where monotonic time cannot go back it goes slower until it is where it is to be.
+    """
 
     supports: frozenset[str]
     """Which fields of ``ClockShape`` this backend can do: of "wall", "monotonic", "wall_drift", "monotonic_drift"."""
+
+    @property
+    def refusal(self) -> str | None:
+        """Why it cannot do the others here, in words."""
+        ...
 
     async def set(self, node: str, shape: ClockShape) -> None:
         """Have the node's clocks show this from now on."""
@@ -267,11 +292,15 @@ class Members(Protocol):
 
 @runtime_checkable
 class Versions(Protocol):
-    """The binaries that nodes can be started with."""
+    """The binaries that nodes can be started with, going forth and back between them on the same data."""
 
     @property
     def available(self) -> Sequence[str]:
-        """The versions there are, oldest first."""
+        """The versions there are, oldest first; two at least."""
+        ...
+
+    async def running(self, *, timeout_s: float = 1.0) -> Mapping[str, str | None]:
+        """The version each member says it is; None for one that does not answer."""
         ...
 
     def in_use(self, node: str) -> str:
@@ -295,12 +324,18 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a node's process has used by now, and may use, as the operating system has it."""
+    """What a node's process has used by now, and may use, as the operating system has it.
+
+    ``throttled_s`` is for how long it had to wait for processors by a limit,
+    ``most_cpus`` that limit; both are of the limit that is on now.
+    """
 
     cpu_s: float
     written_bytes: int
     fds: int
     most_fds: int
+    most_cpus: float | None = None
+    throttled_s: float = 0.0
 
 
 @runtime_checkable
@@ -309,6 +344,10 @@ class Resources(Protocol):
 
     supports: frozenset[str]
     """Which fields of ``Limits`` this backend can do."""
+
+    def refusal(self, field: str) -> str:
+        """Why it cannot do one of the others here, in words."""
+        ...
 
     async def limit(self, node: str, limits: Limits) -> None:
         """Have these limits and no others from now on, also when it is restarted."""
@@ -376,6 +415,52 @@ class Admin(Protocol):
 
     async def move_leader(self, target: str) -> None:
         """Ask the leader to hand over to the target."""
+        ...
+
+
+class SnapshotReading(msgspec.Struct, frozen=True):
+    """A database that a member sent: what came, what it had announced, and whether its own digest fits."""
+
+    size_bytes: int
+    announced_bytes: int
+    is_intact: bool
+
+
+@runtime_checkable
+class Upkeep(Protocol):
+    """The operator's calls about a member's space."""
+
+    async def save_snapshot(self, node: str, *, timeout_s: float = 10.0) -> SnapshotReading:
+        """Receive a member's whole database, and check it; nothing is kept."""
+        ...
+
+    async def alarms(self, *, timeout_s: float = 1.0) -> Mapping[str, tuple[str, ...]]:
+        """The alarms each member that answers knows of, by its own account."""
+        ...
+
+    async def raise_no_space(self, node: str) -> None:
+        """Have the cluster take this member's space for exhausted: it refuses to grow from then on."""
+        ...
+
+    async def disarm(self) -> None:
+        """Call off every such alarm."""
+        ...
+
+
+@runtime_checkable
+class Auth(Protocol):
+    """Whether callers must say who they are; the harness's own connections can, clients' cannot."""
+
+    async def enable(self) -> None:
+        """Ask every caller for a user; the harness's is made first where there is none."""
+        ...
+
+    async def disable(self) -> None:
+        """Serve anybody again."""
+        ...
+
+    async def refusals(self, *, timeout_s: float = 1.0) -> Mapping[str, str | None]:
+        """What each member says to a caller without a user: its error, or None when it serves."""
         ...
 
 

@@ -57,6 +57,7 @@ def _findings(etcd: str | None, store: Path) -> Iterator[Finding]:
     yield _system()
     yield _etcd(etcd)
     yield _loopback()
+    yield _namespaces()
     yield _disk(store)
     yield Finding(
         "cores", (os.cpu_count() or 1) >= 2, str(os.cpu_count()), "with one core our own stalls show as latency"
@@ -94,6 +95,15 @@ def _loopback() -> Finding:
     except OSError as problem:
         return Finding("loopback", False, str(problem), "the members listen on 127.0.0.1", is_required=True)
     return Finding("loopback", True, "127.0.0.1 can be listened on")
+
+
+def _namespaces() -> Finding:
+    from splitvote.harness.clusters.netns import means
+
+    found = means()
+    if found.problems:
+        return Finding("network namespaces", False, "--cluster netns cannot be had", "; ".join(found.problems))
+    return Finding("network namespaces", True, f"--cluster netns can be had {found.words}")
 
 
 def _disk(store: Path) -> Finding:

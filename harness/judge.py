@@ -46,6 +46,7 @@ def checkers_of_run(config: RunConfig) -> list[Checker]:
         options=config.options,
     )
     families = tuple(dict.fromkeys(fault.partition(":")[0] for fault in config.faults))
+    planned = families if config.planned_faults is None else config.planned_faults
     return [
         *workload.checkers,
         AgreementChecker(),
@@ -53,7 +54,7 @@ def checkers_of_run(config: RunConfig) -> list[Checker]:
         LivenessChecker(),
         LogPatternChecker(),
         UnhandledErrorsChecker(),
-        VacuityChecker(workload.least_ok, families),
+        VacuityChecker(workload.least_ok, families, planned),
         StatsChecker(),
         *([SloChecker([parse_slo(slo) for slo in slos])] if (slos := config.options.get("slo")) else []),
     ]

@@ -36,6 +36,7 @@ def _faults() -> Iterator[str]:
 
 def _clusters() -> Iterator[str]:
     yield f"{'local':<14}{_summary('splitvote.harness.clusters.local')}"
+    yield f"{'netns':<14}{_summary('splitvote.harness.clusters.netns')}"
     yield f"{'sim':<14}{_summary('splitvote.harness.simulation.cluster')}"
 
 

@@ -59,13 +59,18 @@ class MemberSample(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ClusterSample(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line of cluster.jsonl: every member at one moment, and how late our own event loop was."""
+    """One line of cluster.jsonl: every member at one moment, and how late our own event loop was.
+
+    The offsets are how far members' wall clocks, and monotonic ones where those
+    were set, were ahead of ours when they were last measured.
+    """
 
     time_ns: int
     members: dict[str, MemberSample]
     wall_ns: int | None = None
     loop_lag_ms: float = 0.0
     clock_offsets_ms: dict[str, float] = {}
+    monotonic_offsets_ms: dict[str, float] = {}
 
 
 class MemberReading(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -122,6 +127,8 @@ class RunConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     concurrency: int = 0
     system_versions: dict[str, str] = {}
     known_defects: tuple[str, ...] = ()
+    planned_faults: tuple[str, ...] | None = None
+    """Of all faults, the families that the schedule begins in the time there is; None: each was asked for by name."""
     options: dict[str, Any] = {}
     command: tuple[str, ...] = ()
     schema: int = msgspec.field(default_factory=lambda: 1)  # a factory's value is written, a default is not

@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from splitvote.harness.archive import ArchiveRecord
 from splitvote.harness.client import Binding
-from splitvote.harness.cluster import Archivist, Cluster, Health, Roles
+from splitvote.harness.cluster import Archivist, Clock, Cluster, Health, Roles
 from splitvote.harness.errors import SplitvoteError
 from splitvote.harness.generator import Generator
 from splitvote.harness.history import HistoryWriter
@@ -75,7 +75,8 @@ class Plan:
 
     ``nemesis`` makes the nemesis, given the run's clock in ns; ``final`` makes the
     operations after recovery from the keys that were used, by workload (None
-    where the run has only one).
+    where the run has only one); ``clock`` measures the members' clocks, where
+    faults set them.
     """
 
     run: RunDirectory
@@ -91,6 +92,7 @@ class Plan:
     on_step: Callable[[str], None] = lambda step: None
     on_record: Callable[[Op], None] = lambda op: None
     wall_ns: Callable[[], int] = time.time_ns
+    clock: Clock | None = None
 
 
 @dataclass(slots=True)
@@ -174,7 +176,14 @@ class Execution:
             undo.push_async_callback(runner.close)
             lag.start()
             undo.callback(lag.stop)
-            sampler = Sampler(_need(plan.cluster, Roles), samples, now_ns=runner.now_ns, lag=lag, wall_ns=plan.wall_ns)
+            sampler = Sampler(
+                _need(plan.cluster, Roles),
+                samples,
+                now_ns=runner.now_ns,
+                lag=lag,
+                wall_ns=plan.wall_ns,
+                clock=plan.clock,
+            )
             sampling = asyncio.create_task(sampler.run(), name="splitvote sampler")
             undo.push_async_callback(_end_sampling, sampling, self._fail)
             archivist = plan.cluster.capability(Archivist)

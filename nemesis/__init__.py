@@ -5,14 +5,16 @@ test.  Faults see the capabilities of ``harness/cluster.py`` and nothing else.
 docs/faults.md is the manual.
 """
 
-from splitvote.nemesis.families import FAMILIES, Choice, Chosen, Family, parse_faults
+from splitvote.nemesis.families import ALL, FAMILIES, Choice, Chosen, Family, parse_faults
 from splitvote.nemesis.fault import Fault, Plan, Request, Site
 from splitvote.nemesis.journal import Journal, closing, open_faults, read_faults, still_open
 from splitvote.nemesis.package import HealReport, Nemesis, heal_open
 from splitvote.nemesis.proof import Proof
+from splitvote.nemesis.replay import Replay, read_replay
 from splitvote.nemesis.schedule import DEFAULT_INTERVAL_S, Turn, one_at_a_time, overlapping, timeline, turns
 
 __all__ = [
+    "ALL",
     "DEFAULT_INTERVAL_S",
     "FAMILIES",
     "Choice",
@@ -24,6 +26,7 @@ __all__ = [
     "Nemesis",
     "Plan",
     "Proof",
+    "Replay",
     "Request",
     "Site",
     "Turn",
@@ -34,6 +37,7 @@ __all__ = [
     "overlapping",
     "parse_faults",
     "read_faults",
+    "read_replay",
     "still_open",
     "timeline",
     "turns",

@@ -1,4 +1,4 @@
-"""The families of faults, by name, and what a user asks of them: ``kill,partition:bridge,slow`` or ``all``.
+"""The families of faults, by name, and what a user asks of them: ``kill,partition:bridge,packet`` or ``all``.
 
 An entry is a family, or a family and what it is narrowed to, after colons: its
 kinds (``partition:bridge``), whom to hit (``kill:primaries``), or nodes joined
@@ -16,11 +16,18 @@ from splitvote.harness.cluster import Cluster
 from splitvote.harness.errors import ConfigError, NemesisError, unknown
 from splitvote.harness.recording import FaultRecord
 from splitvote.nemesis.admin import ADMIN
+from splitvote.nemesis.clock import CLOCKS
+from splitvote.nemesis.failpoint import FAILPOINT
 from splitvote.nemesis.fault import Fault
 from splitvote.nemesis.links import PARTITIONS
+from splitvote.nemesis.member import MEMBER
+from splitvote.nemesis.packet import PACKETS
 from splitvote.nemesis.process import KILL, PAUSE, STOP
-from splitvote.nemesis.slow import SLOW
+from splitvote.nemesis.resource import RESOURCE
+from splitvote.nemesis.restart import RESTART
 from splitvote.nemesis.targets import SELECTIONS, is_possible
+from splitvote.nemesis.upkeep import UPKEEP
+from splitvote.nemesis.version import VERSION
 
 ALL: Final = "all"
 
@@ -36,7 +43,7 @@ class Family(msgspec.Struct, frozen=True):
     summary: str
     faults: tuple[Fault, ...]
     turns: int = 1
-    provided_by: tuple[str, ...] = ("local",)
+    provided_by: tuple[str, ...] = ("local", "netns")
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -50,12 +57,26 @@ FAMILIES: Final[Mapping[str, Family]] = {
         Family("kill", KILL.summary, (KILL,)),
         Family("stop", STOP.summary, (STOP,)),
         Family("pause", PAUSE.summary, (PAUSE,)),
+        Family("restart", "end nodes and start them at once: in order, in a crash loop, all together", RESTART),
         Family("partition", "cut links between nodes, both ways or one", PARTITIONS),
-        Family("slow", "delay, jitter or limit the links of some nodes", SLOW),
-        Family("admin", "compact, defragment, move the leader; crash in the middle of it", ADMIN, turns=3),
+        Family("packet", "delay, jitter, limit, lose or duplicate what passes over the links of some nodes", PACKETS),
+        Family("clock", "put nodes' clocks forward or back, make them swing or drift; wall and monotonic time", CLOCKS),
+        Family("member", "remove and add nodes again, replace them, make them learners", MEMBER),
+        Family("resource", "leave nodes too little processor time, descriptors or bandwidth", RESOURCE),
+        Family("failpoint", "switch on failures that the binary was built with (gofail)", FAILPOINT),
+        Family("version", "bring nodes to another version of the binary, and back", VERSION),
+        Family(
+            "admin",
+            "compact, defragment, save snapshots, move the leader, crash in the middle; no space left, auth",
+            (*ADMIN, *UPKEEP),
+            turns=3,
+        ),
     )
 }
 """Every family there is."""
+
+GROUPS: Final[Mapping[str, tuple[str, ...]]] = {"process": ("kill", "stop", "pause", "restart")}
+"""Names for several families."""
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -94,7 +115,8 @@ def parse_faults(spec: str, cluster: Cluster) -> Chosen:
     Raises ConfigError for a misspelt name, suggesting the nearest, and for a
     fault asked for by name that this cluster cannot do, naming who can.
     """
-    entries = [entry for part in spec.split(",") if (entry := part.strip())]
+    named = [entry for part in spec.split(",") if (entry := part.strip())]
+    entries = [entry for name in named for entry in GROUPS.get(name, (name,))]
     if entries == [ALL]:
         return _everything(cluster)
     if ALL in entries:
@@ -133,22 +155,25 @@ def _able(family: Family, cluster: Cluster) -> tuple[tuple[Fault, ...], dict[str
 def _choice(entry: str, cluster: Cluster) -> tuple[Choice, dict[str, str]]:
     name, *narrower = entry.split(":")
     if name not in FAMILIES:
-        raise ConfigError(unknown("fault", name, (*FAMILIES, ALL)))
+        if name in GROUPS:
+            raise ConfigError(f"{entry!r}: {name} is {', '.join(GROUPS[name])}; narrow one of those")
+        raise ConfigError(unknown("fault", name, (*FAMILIES, *GROUPS, ALL)))
     family = FAMILIES[name]
     faults, selections, targets = _narrowed(entry, family, narrower, cluster)
     if faults:
         for fault in faults:
             if (reason := fault.lacks(cluster)) is not None:
-                raise _refusal(entry, f"the {cluster.name} cluster: {reason}", family)
+                raise _refusal(entry, f"the {cluster.name} cluster: {reason}", family, cluster)
         return Choice(family, faults, selections, targets), {}
     able, left_out = _able(family, cluster)
     if not able:
-        raise _refusal(entry, next(iter(left_out.values())), family)
+        raise _refusal(entry, next(iter(left_out.values())), family, cluster)
     return Choice(family, able, selections, targets), left_out
 
 
-def _refusal(entry: str, reason: str, family: Family) -> ConfigError:
-    provided = " or ".join(family.provided_by)
+def _refusal(entry: str, reason: str, family: Family, cluster: Cluster) -> ConfigError:
+    others = [name for name in family.provided_by if name != cluster.name]
+    provided = " or ".join(others or family.provided_by)
     return ConfigError(
         f"--faults {entry}: {reason}; --cluster {provided} with enough nodes provides it, or leave it out"
     )

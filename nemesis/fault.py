@@ -40,13 +40,15 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     """The value of a start operation: which fault of the family, whom to hit, and the number that stands for chance.
 
     ``select`` names a choice of nodes (``targets.SELECTIONS``); ``targets`` is
-    a list of nodes instead of it.
+    a list of nodes instead of it.  With ``detail`` the fault is done to the
+    targets as an earlier run's plan has it.
     """
 
     kind: str
     pick: int = 0
     select: str = "one"
     targets: tuple[str, ...] = ()
+    detail: dict[str, Any] | None = None
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -155,6 +157,15 @@ class Fault(Protocol):
         ...
 
 
+async def replan(request: Request, site: Site) -> Plan:
+    """An earlier run's plan as it was, but for who leads now."""
+    assert request.detail is not None
+    detail = dict(request.detail)
+    if "leader" in detail:
+        detail["leader"], detail["term"] = await find_leader(site)
+    return Plan(request.targets, detail)
+
+
 async def aim(request: Request, site: Site) -> Plan:
     """Choose targets among the nodes that no other fault holds down, leaving one standing unless all were asked for.
 
@@ -207,10 +218,10 @@ def leader_of(samples: dict[str, MemberSample]) -> tuple[str, int] | None:
 async def prove_new_leader(plan: Plan, site: Site, effect: Effect) -> Proof:
     """For a fault that hit the leader: a member that was not hit leads, in a later term.
 
-    Nothing is asked for where the plan did not aim at a leader, or leaves no quorum.
+    Nothing is asked for where the plan does not hit a leader, or leaves no quorum.
     """
     before, term = plan.detail.get("leader"), plan.detail.get("term") or 0
-    if before is None or not has_quorum(site.nodes, site.others | effect):
+    if before not in plan.targets or not has_quorum(site.nodes, site.others | effect):
         return Proof(True, "")
 
     async def look() -> Proof:

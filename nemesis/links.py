@@ -3,9 +3,10 @@
 Proof of effect: the bytes delivered over every cut link stay what
 they were, for a while in which there was something to deliver (bytes offered
 to the cut links, or traffic over the others); and the members that the cut
-leaves no way to a majority refuse linearizable reads.  Where the leader was
-isolated, another one was elected elsewhere.  Proof of the end: every link that
-was cut has delivered something again.
+leaves no way to a majority, or to clients, refuse linearizable reads.  Where
+the leader was isolated, another one was elected elsewhere; not where it was
+isolated from clients alone.  Proof of the end: every link that was cut has
+delivered something again, and members that clients were cut off from serve.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from splitvote.harness.cluster import Cluster, Health, LinkCounter, Links, Pair
+from splitvote.harness.cluster import CLIENT, Cluster, Explaining, Health, LinkCounter, Links, Pair
 from splitvote.nemesis.fault import Plan, Request, Seen, Site, aim, prove_new_leader
 from splitvote.nemesis.partitions import KINDS, grudge
 from splitvote.nemesis.proof import NOTHING_TO_PROVE, Proof, await_proof
-from splitvote.nemesis.quorum import Effect, cut_off
+from splitvote.nemesis.quorum import Effect, apart_from_clients, cut_off
 
 CUT_BOUND_S: Final = 15.0
 OPEN_BOUND_S: Final = 20.0
@@ -54,8 +55,10 @@ class PartitionFault:
         least = KINDS[self.name].least_nodes
         if len(cluster.nodes) < least:
             return f"it has {len(cluster.nodes)} nodes where {least} are needed"
-        links = cluster.capability(Links)
-        return None if links is not None and "cut" in links.supports else "it cannot cut links (Links, cut)"
+        links, needs = cluster.capability(Links), KINDS[self.name].needs
+        if links is not None and links.supports >= set(needs):
+            return None
+        return cannot(links, "cut clients off" if CLIENT in needs else "cut links", needs)
 
     async def plan(self, request: Request, site: Site) -> Plan:
         """See ``Fault``."""
@@ -82,7 +85,7 @@ class PartitionFault:
     async def prove_start(self, plan: Plan, site: Site, seen: Seen) -> Proof:
         """See ``Fault``."""
         silence = await _prove_cut(_pairs(plan), site)
-        if not silence.holds:
+        if not silence.holds or apart_from_clients(self.effect(plan)):
             return silence
         return silence & await prove_new_leader(plan, site, self.effect(plan))
 
@@ -101,7 +104,15 @@ class PartitionFault:
         """See ``Fault``."""
         down = site.others.down
         pairs = [pair for pair in seen["pairs"] if pair[0] not in down and pair[1] not in down]
-        return await _prove_open(pairs, seen["before"], site)
+        freed = [node for node in apart_from_clients(Effect(cut=tuple(pairs))) if site.must_serve(node)]
+        return await _prove_open(pairs, freed, seen["before"], site)
+
+
+def cannot(links: Links | None, deed: str, needs: Iterable[str]) -> str:
+    """That a cluster cannot do something for want of these faults of its links, and why where it can say so."""
+    reason = f"it cannot {deed} (Links, {', '.join(sorted(needs))})"
+    missing = [] if links is None else sorted(set(needs) - links.supports)
+    return f"{reason}: {links.wanting(missing[0])}" if missing and isinstance(links, Explaining) else reason
 
 
 def _pairs(plan: Plan) -> tuple[Pair, ...]:
@@ -148,7 +159,8 @@ async def _prove_cut(pairs: Sequence[Pair], site: Site) -> Proof:
     links = site.need(Links)
     loop = asyncio.get_running_loop()
     silence = _Silence(pairs, await links.counters(), loop.time())
-    victims = cut_off(site.nodes, site.others | Effect(cut=tuple(pairs)))
+    whole = site.others | Effect(cut=tuple(pairs))
+    victims = tuple(dict.fromkeys((*cut_off(site.nodes, whole), *apart_from_clients(whole))))
 
     async def look() -> Proof:
         refusal = await _prove_refusal(victims, site)  # first: it takes as long as a read's timeout
@@ -158,30 +170,37 @@ async def _prove_cut(pairs: Sequence[Pair], site: Site) -> Proof:
 
 
 async def _prove_refusal(victims: Sequence[str], site: Site) -> Proof:
-    """None of the members that are cut off from every majority serves a linearizable read."""
+    """None of the members that are cut off from every majority, or from us, serves a linearizable read."""
     health = site.cluster.capability(Health)
     if not victims or health is None:
         return NOTHING_TO_PROVE
     refused = await health.unready(victims, timeout_s=READ_TIMEOUT_S)
     serve = [node for node in victims if node not in refused]
     if serve:
-        return Proof(False, f"{', '.join(serve)} still serving reads, though cut off from every majority")
-    words = f"no linearizable read on {', '.join(victims)}, cut off from every majority"
+        return Proof(False, f"{', '.join(serve)} still serving reads, though cut off")
+    words = f"no linearizable read on {', '.join(victims)}, cut off from every majority or from clients"
     return Proof(True, words, {"refused": refused})
 
 
-async def _prove_open(pairs: Sequence[Pair], before: Counters, site: Site) -> Proof:
-    """Each of these links has delivered something since."""
-    links = site.need(Links)
+async def _prove_open(pairs: Sequence[Pair], freed: Sequence[str], before: Counters, site: Site) -> Proof:
+    """Each of these links has delivered something since, and these members serve linearizable reads."""
+    links, health = site.need(Links), site.cluster.capability(Health)
 
     async def look() -> Proof:
+        refused = await health.unready(freed, timeout_s=READ_TIMEOUT_S) if health is not None and freed else {}
         now = await links.counters()
         grown = {pair: now[pair].delivered_bytes - before[pair].delivered_bytes for pair in pairs}
         quiet = [f"{a} to {b}" for (a, b), size in grown.items() if size <= 0]
         words = f"{len(grown) - len(quiet)} of {len(grown)} links deliver again ({sum(grown.values())} bytes)"
         if quiet:
             words += f", but not {', '.join(quiet)}"
-        return Proof(not quiet, words, {"open_links": len(grown) - len(quiet), "delivered_bytes": sum(grown.values())})
+        if freed:
+            words += f"; {', '.join(refused)} still serve no read" if refused else f"; {', '.join(freed)} serve reads"
+        return Proof(
+            not quiet and not refused,
+            words,
+            {"open_links": len(grown) - len(quiet), "delivered_bytes": sum(grown.values())},
+        )
 
     return await await_proof(look, what="traffic over the healed links", bound_s=OPEN_BOUND_S)
 

@@ -30,7 +30,7 @@ from splitvote.harness.errors import ConfigError, EnvironmentFailure, NemesisErr
 from splitvote.harness.op import Op
 from splitvote.harness.recording import FaultPhase, FaultRecord, MemberSample
 from splitvote.nemesis.families import fault_of, find_fault
-from splitvote.nemesis.fault import Fault, Plan, Request, Site
+from splitvote.nemesis.fault import Fault, Plan, Request, Site, replan
 from splitvote.nemesis.journal import Journal, open_faults
 from splitvote.nemesis.proof import Proof, await_proof
 from splitvote.nemesis.quorum import has_quorum, union
@@ -79,7 +79,8 @@ class Nemesis:
         self._recovery_bound_s = recovery_bound_s
         self._active: dict[int, _Active] = {}
         self._doubtful: dict[int, _Active] = {}
-        """Faults that were undone, but not proven to be: the final heal undoes them once more."""
+        """Faults that were undone, but not proven to be: they are undone once more with the next of their family,
+        and by the final heal; until then their effect may last."""
         self._next_id = 1
 
     async def setup(self) -> None:
@@ -122,7 +123,7 @@ class Nemesis:
             raise NemesisError(f"start-{family} cannot be asked {value!r}: {problem}") from None
         fault = find_fault(family, request.kind, self._faults)
         site = self._site()
-        plan = await fault.plan(request, site)
+        plan = await (fault.plan(request, site) if request.detail is None else replan(request, site))
         if not plan.targets:
             return {"kind": fault.name, "targets": [], "skipped": plan.skipped}
         active = self._enter(fault, plan)
@@ -136,7 +137,8 @@ class Nemesis:
 
     def _enter(self, fault: Fault, plan: Plan) -> _Active:
         """Put the fault into the journal before anything is touched."""
-        effects = [active.fault.effect(active.plan) for active in self._active.values()]
+        unended = (*self._doubtful.values(), *self._active.values())
+        effects = [active.fault.effect(active.plan) for active in unended]
         record = FaultRecord(
             id=self._next_id,
             family=fault.family,
@@ -155,10 +157,9 @@ class Nemesis:
     # Stopping
 
     async def _stop(self, family: str, value: Any) -> dict[str, Any]:
-        wanted = set(value.get("ids", self._active)) if isinstance(value, dict) else set(self._active)
-        chosen = [
-            active for active in self._active.values() if active.fault.family == family and active.record.id in wanted
-        ]
+        unended = {**self._doubtful, **self._active}
+        wanted = set(value.get("ids", unended)) if isinstance(value, dict) else set(unended)
+        chosen = [active for active in unended.values() if active.fault.family == family and active.record.id in wanted]
         records = [await self._end(active) for active in chosen]
         if len(records) == 1:
             return _summary(records[0])
@@ -175,10 +176,12 @@ class Nemesis:
             self._note(active, "heal_unproven", error=str(failure))
             raise
         ended_ns = self._now_ns()
-        del self._active[active.record.id]
+        for unended in (self._active, self._doubtful):
+            unended.pop(active.record.id, None)
         if not proof.holds:
             self._doubtful[active.record.id] = active
-        recovery = {} if self._active else await self._recovery(started_s, self._recovery_bound_s)
+        others = [number for number in (*self._active, *self._doubtful) if number != active.record.id]
+        recovery = {} if others else await self._recovery(started_s, self._recovery_bound_s)
         self._note_end(active, proof, recovery, ended_ns)
         return active.record
 
@@ -242,8 +245,8 @@ class Nemesis:
     # What is left
 
     def _site(self, without: _Active | None = None) -> Site:
-        """The cluster under all active faults but one."""
-        others = (active for active in self._active.values() if active is not without)
+        """The cluster under all faults but one that are active, or may be for all that was seen."""
+        others = (active for active in (*self._doubtful.values(), *self._active.values()) if active is not without)
         return self._base.beside(active.fault.effect(active.plan) for active in others)
 
     async def _recovery(self, since_s: float, bound_s: float) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from splitvote.harness.cluster import Pair
+from splitvote.harness.cluster import CLIENT, Pair
 from splitvote.harness.errors import NemesisError, unknown
 from splitvote.nemesis.targets import shuffled
 
@@ -116,12 +116,23 @@ def one_way_out(nodes: Sequence[str], targets: Sequence[str], pick: int) -> Grud
     return Grudge(ordered(nodes, pairs), _in_order(nodes, targets), f"nothing leaves {_names(nodes, targets)}")
 
 
+def client(nodes: Sequence[str], targets: Sequence[str], pick: int) -> Grudge:
+    """Cut clients off from the targets; nodes hear each other."""
+    cut_off = _in_order(nodes, targets)
+    pairs = tuple(pair for node in cut_off for pair in ((CLIENT, node), (node, CLIENT)))
+    return Grudge(pairs, cut_off, f"clients | {_names(nodes, targets)}")
+
+
 class Kind(msgspec.Struct, frozen=True):
-    """How a partition is made; ``aims`` whether it needs targets, ``least_nodes`` below which it cuts nothing."""
+    """How a partition is made; ``aims`` whether it needs targets, ``least_nodes`` below which it cuts nothing.
+
+    ``needs`` is what ``Links.supports`` must hold for it.
+    """
 
     make: Callable[[Sequence[str], Sequence[str], int], Grudge]
     aims: tuple[str, ...] = ()
     least_nodes: int = 2
+    needs: tuple[str, ...] = ("cut",)
 
 
 KINDS: Final[Mapping[str, Kind]] = {
@@ -134,6 +145,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "primaries": Kind(isolate, ("primaries",)),
     "one_way_in": Kind(one_way_in, ("one", "primaries")),
     "one_way_out": Kind(one_way_out, ("one", "primaries")),
+    "client": Kind(client, ("one", "primaries"), least_nodes=1, needs=("cut", "client")),
 }
 """Every kind of partition; ``aims`` are the selections of targets it is made for by default."""
 

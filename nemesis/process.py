@@ -139,6 +139,11 @@ async def kill(process: Process, nodes: Sequence[str]) -> None:
     await _each(_kill, process, nodes)
 
 
+async def stop(process: Process, nodes: Sequence[str]) -> None:
+    """End all of these nodes in order, at once."""
+    await _each(_stop, process, nodes)
+
+
 async def _kill(process: Process, node: str) -> None:
     await process.kill(node)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from splitvote.harness.cluster import LinkShape, Pair
+from splitvote.harness.cluster import CLIENT, LinkShape, Pair
 
 
 class Effect(msgspec.Struct, frozen=True):
@@ -79,14 +79,24 @@ def has_quorum(nodes: Sequence[str], effect: Effect) -> bool:
 
 
 def serving(nodes: Sequence[str], effect: Effect) -> tuple[str, ...]:
-    """The members that must serve, whoever leads: they reach every possible leader.
+    """The members that must serve, whoever leads: they reach every possible leader, and clients reach them.
 
     None must while a strained node could lead, and serve badly.
     """
     leaders = set(possible_leaders(nodes, effect))
     if leaders & set(effect.strained):
         return ()
-    return tuple(node for node in nodes if leaders and leaders <= set(partners(node, nodes, effect.at_worst)))
+    unreached = apart_from_clients(effect)
+    return tuple(
+        node
+        for node in nodes
+        if leaders and node not in unreached and leaders <= set(partners(node, nodes, effect.at_worst))
+    )
+
+
+def apart_from_clients(effect: Effect) -> tuple[str, ...]:
+    """The nodes that clients do not reach, or are not answered by; to each other they are what they were."""
+    return tuple(dict.fromkeys(node for pair in effect.cut if CLIENT in pair for node in pair if node != CLIENT))
 
 
 def cut_off(nodes: Sequence[str], effect: Effect) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from splitvote.harness.availability import Window
@@ -109,12 +109,13 @@ def _members(run: StoredRun) -> dict[str, Any]:
         "nodes": nodes,
         "time_ms": [sample.time_ns / 1e6 for sample in run.samples],
         "lag_ms": [sample.loop_lag_ms for sample in run.samples],
-        "clock_ms": _clock_offsets(run, nodes),
+        "clock_ms": _offsets(nodes, [sample.clock_offsets_ms for sample in run.samples]),
+        "monotonic_ms": _offsets(nodes, [sample.monotonic_offsets_ms for sample in run.samples]),
         "by_node": columns,
     }
 
 
-def _clock_offsets(run: StoredRun, nodes: Iterable[str]) -> dict[str, list[float | None]]:
+def _offsets(nodes: Iterable[str], measured: Sequence[Mapping[str, float]]) -> dict[str, list[float | None]]:
     """Offsets of the nodes' clocks in ms, a sample each, of the nodes for which any was measured."""
-    offsets = {node: [sample.clock_offsets_ms.get(node) for sample in run.samples] for node in nodes}
+    offsets = {node: [sample.get(node) for sample in measured] for node in nodes}
     return {node: found for node, found in offsets.items() if any(offset is not None for offset in found)}

@@ -9,8 +9,9 @@ while it lives (SOUNDNESS 11).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from splitvote.checkers.findings import Findings
 from splitvote.checkers.kv.requests import has_written, is_stale_read, may_write, past_reads
@@ -92,13 +93,23 @@ def check_members(
     _Members(operations, faults, findings).sweep(records)
 
 
+_BEGIN: Final = 1
+_END: Final = -1
+"""Of the times at which a member may be restarted."""
+
+
 class _Members:
     """The newest revision each member has shown in this life of its process."""
 
     def __init__(self, operations: Sequence[Operation], faults: Sequence[FaultRecord], findings: Findings) -> None:
         self._invoked = {operation.invoke.index for operation in operations}
         self._by_completion = {op.completion.index: op for op in operations if op.completion is not None}
-        self._restarts = restarts(faults)
+        self._moments = sorted(
+            moment
+            for restart in restarts(faults)
+            for moment in ((restart.start_ns, _BEGIN, restart.node), (restart.end_ns, _END, restart.node))
+        )
+        self._restarting: Counter[str] = Counter()
         self._findings = findings
         self._floors: dict[str, Floor] = {}
         self._lives: dict[str, int] = {}
@@ -108,8 +119,10 @@ class _Members:
         at_invoke: dict[int, tuple[dict[str, Floor], dict[str, int]]] = {}
         place = 0
         for op in records:
-            while place < len(self._restarts) and self._restarts[place][0] <= op.time_ns:
-                self._begin_life(self._restarts[place][1])
+            while place < len(self._moments) and self._moments[place][0] <= op.time_ns:
+                _, step, node = self._moments[place]
+                self._restarting[node] += step
+                self._begin_life(node)
                 place += 1
             if op.index in self._invoked:
                 at_invoke[op.index] = self._floors, self._lives
@@ -125,6 +138,8 @@ class _Members:
         if completion is None or completion.type != "ok" or completion.revision is None or completion.node is None:
             return
         node, revision = completion.node, completion.revision
+        if self._restarting[node]:
+            return  # it may begin a new life at any moment now, several times
         floor = floors.get(node, Floor())
         if revision < floor.revision and floor.holder is not None and lives.get(node) == self._lives.get(node):
             self._findings.add(

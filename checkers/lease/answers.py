@@ -30,6 +30,8 @@ PHANTOM: Final = "lease: phantom"
 LOST: Final = "lease: lost write"
 READ: Final = "lease: read"
 
+_S: Final = 1_000_000_000
+
 
 def placed_puts(truth: Truth) -> dict[str, int]:
     """The revision of every put by its value, which no two puts share."""
@@ -218,10 +220,19 @@ class AnswerRules:
         assert completion is not None
         if granted_s != lease.ttl_s:
             self._tell_ttl(lease, query, f"an answer says that {granted_s} s were granted")
-        elif left_s > granted_s + ceil(self._conditions.election_s) - 1:
+        elif self._promises_too_much(query, left_s, granted_s):
             self._tell_ttl(lease, query, f"an answer says that {left_s} s are left")
         else:
             self._check_not_forgotten(lease, query, left_s, completion.time_ns)
+
+    def _promises_too_much(self, query: Operation, left_s: int, granted_s: int) -> bool:
+        """Whether more is left than a renewal, or a new leader, can have given, by a clock that may have lost time."""
+        if left_s <= granted_s + ceil(self._conditions.election_s) - 1:
+            return False
+        completion = query.completion
+        assert completion is not None
+        lost_ms = self._conditions.clocks.lost_ms(query.invoke.time_ns - granted_s * _S, completion.time_ns)
+        return lost_ms is not None and left_s > granted_s + ceil(self._conditions.election_s + lost_ms / 1e3) - 1
 
     def _check_not_forgotten(self, lease: Lease, query: Operation, left_s: int, completed_ns: int) -> None:
         """The time left, which is rounded down, covers what the grant and every renewal before the query have given."""
@@ -230,7 +241,8 @@ class AnswerRules:
         earliest_ns = lease.ran_low_ns(left_s, before_ns, may_infer=before_ns == invoked_ns)
         if earliest_ns < completed_ns:
             return
-        allowance = self._conditions.allowance(before_ns, completed_ns)
+        renewed_ns = earliest_ns + (left_s + 1 - lease.ttl_s) * _S
+        allowance = self._conditions.allowance(min(before_ns, renewed_ns), completed_ns)
         if allowance is not None and earliest_ns - allowance.total_ns >= completed_ns:
             early_s = (earliest_ns - completed_ns) / 1e9
             self._tell_ttl(

@@ -1,4 +1,4 @@
-"""What the run was like at a time: faults, leaders, our own stalls, the members' clocks.
+"""What the run was like at a time: faults, leaders, our own stalls, the members' clocks (``clocks``).
 
 Leases are a matter of clocks and of whoever takes itself for the leader.  A
 member that led until it was suspended or cut off answers from its own memory
@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from splitvote.checkers.restarts import KEEPS_ALIVE
+from splitvote.checkers.lease.clocks import MemberClocks, is_of_the_wall_alone
+from splitvote.checkers.restarts import LASTING
 from splitvote.harness.recording import ClusterSample, FaultRecord, MemberSample, Recording
 
 _S: Final = 1_000_000_000
@@ -55,8 +56,8 @@ class Conditions:
         self._samples = recording.samples
         self._times_ns = [sample.time_ns for sample in recording.samples]
         self._settled = list(_settled(recording.samples))
-        self._clock_faults = list(_intervals(fault for fault in recording.faults if fault.family == "clock"))
-        lasting = [fault for fault in recording.faults if fault.family in KEEPS_ALIVE]
+        self.clocks = MemberClocks(recording.faults)
+        lasting = [fault for fault in recording.faults if fault.family in LASTING and not is_of_the_wall_alone(fault)]
         self._troubles = [(start - HEAD_NS, end + TAIL_NS) for start, end in _intervals(lasting)]
         self._troubles += _unsettled(recording.samples)
         self.last_heal_ns = max((fault.time_ns for fault in recording.faults), default=0)
@@ -74,14 +75,10 @@ class Conditions:
         were, never the other way round; the worst of the time is forgiven all
         the same, lest a defect of our own clock look like the cluster's.
         """
-        seen = self._between(start_ns - _S, end_ns + _S)
-        offsets: dict[str, list[float]] = {}
-        for sample in seen:
-            for node, offset_ms in sample.clock_offsets_ms.items():
-                offsets.setdefault(node, []).append(offset_ms)
-        if not offsets and any(begin <= end_ns and end >= start_ns for begin, end in self._clock_faults):
+        clock_ms = self.clocks.gained_ms(start_ns, end_ns)
+        if clock_ms is None:
             return None
-        clock_ms = max((max(each) - min(each) for each in offsets.values()), default=0.0)
+        seen = self._between(start_ns - _S, end_ns + _S)
         return Allowance(clock_ms, max((sample.loop_lag_ms for sample in seen), default=0.0))
 
     def stalled_ns(self, start_ns: int, end_ns: int) -> int:

@@ -28,6 +28,8 @@ ATTACHED: Final = "lease: attachment"
 TWICE: Final = "lease: granted twice"
 UNBORN: Final = "lease: there before its grant"
 
+_S: Final = 1_000_000_000
+
 
 class End(NamedTuple):
     """A sign that the lease had ended by ``by_ns``.
@@ -100,8 +102,9 @@ class ExpiryRules:
         effective_ns = self._effective_ns(sighting)
         if effective_ns < sighting.invoked_ns or sighting.operation.f not in QUERIES:
             return effective_ns
-        allowance = self._conditions.allowance(sighting.invoked_ns, sighting.completed_ns)
-        if allowance is None or allowance.clock_ms:
+        # A clock that gained time since the renewal makes little time left look late.
+        since_ns = sighting.invoked_ns - lease.ttl_s * _S
+        if self._conditions.clocks.gained_ms(since_ns, sighting.completed_ns) != 0.0:
             return effective_ns
         return max(effective_ns, lease.ran_low_ns(sighting.operation.output[0], effective_ns, may_infer=True))
 

@@ -31,6 +31,9 @@ from splitvote.harness.op import Op, Operation
 from splitvote.harness.recording import Recording
 from splitvote.harness.result import Budget, Result, Verdict
 
+REFUSED_WITHOUT_USER: Final = "user name is empty"
+"""Why a server ends a watch at once while a fault has it ask for users."""
+
 MOST_UNJUDGED: Final = 0.01
 """The share of events without a truth up to which a run still counts as judged."""
 
@@ -58,9 +61,10 @@ class WatchChecker:
         Writers(operations).check(truth, findings)
         logs = logs_of(recording.history, operations)
         judges = []
+        reasons = [REFUSED_WITHOUT_USER] if any(fault.fault == "auth" for fault in recording.faults) else []
         for log in logs.watches:
             budget.check(1 + len(log.records))
-            judge = WatchJudge(log, truth, compactions, findings)
+            judge = WatchJudge(log, truth, compactions, findings, reasons=reasons)
             judge.run()
             judges.append((log, judge))
         _check_homeless(logs, findings)

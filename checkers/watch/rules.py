@@ -19,6 +19,7 @@ has one name.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -34,10 +35,23 @@ MOST_MISSING: Final = 10
 
 
 class WatchJudge:
-    """Judges one watch's log; afterwards ``upto`` says how far it got, ``late`` how many answers came after its end."""
+    """Judges one watch's log, which the server may have ended for ``reasons`` that have these words.
 
-    def __init__(self, log: WatchLog, truth: WatchTruth, compactions: Compactions, findings: Findings) -> None:
+    Afterwards ``upto`` says how far it got, ``late`` how many answers came
+    after its end.
+    """
+
+    def __init__(
+        self,
+        log: WatchLog,
+        truth: WatchTruth,
+        compactions: Compactions,
+        findings: Findings,
+        *,
+        reasons: Sequence[str] = (),
+    ) -> None:
         self._log = log
+        self._reasons = reasons
         self._truth = truth
         self._compactions = compactions
         self._findings = findings
@@ -183,7 +197,7 @@ class WatchJudge:
         # Progress does not count: a member that was sent a snapshot goes by the events alone.
         needed = max(self._log.floor, self._last - self._continues) + 1
         if not compacted:
-            if not self._is_cancelling:
+            if not self._is_cancelling and not any(reason in why for reason in self._reasons):
                 self._tell("compacted", f"was ended by the server for no reason that there can be ({why!r})", [op])
         elif compacted <= needed:
             what = f"was ended as compacted up to {compacted}, though it needed revision {needed} only"

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from splitvote.harness.cluster import ProcessState
+from splitvote.harness.clusters.cpugroups import remove_group
 from splitvote.harness.clusters.processes import ProcessRecord, state_of, wait_state
 from splitvote.harness.errors import NemesisError
 
@@ -45,27 +46,30 @@ class MadeDirectory(msgspec.Struct, frozen=True):
 
 
 class MemberDescription(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One member: its process when it has one, its ports on 127.0.0.1, its data when we made it."""
+    """One member: its ports on 127.0.0.1, its process when it has one, its data when we made it."""
 
-    client_port: int | None = None
-    peer_port: int | None = None
-    proxy_port: int | None = None
+    ports: dict[str, int] = {}
     process: ProcessRecord | None = None
     data: MadeDirectory | None = None
 
 
 class ClusterDescription(msgspec.Struct, frozen=True, omit_defaults=True):
-    """All of one cluster; ``harness`` is who brought it up."""
+    """All of one cluster.
+
+    ``harness`` is who brought it up, ``network`` the processes that carry its
+    traffic, ``groups`` the control groups that its processes may be in.
+    """
 
     harness: ProcessRecord
     members: dict[str, MemberDescription]
-    proxy: ProcessRecord | None = None
-    schema: int = 1
+    network: dict[str, ProcessRecord] = {}
+    groups: tuple[str, ...] = ()
+    schema: int = 2
 
     def processes(self) -> dict[str, ProcessRecord]:
         """The processes by what they are, as far as there are any."""
-        named = {name: member.process for name, member in self.members.items()} | {"link proxy": self.proxy}
-        return {name: process for name, process in named.items() if process is not None}
+        members = {name: member.process for name, member in self.members.items() if member.process is not None}
+        return members | self.network
 
     def is_running(self) -> bool:
         """Whether its harness is there and has it up."""
@@ -107,7 +111,18 @@ async def heal_leftovers(directory: Path) -> list[str]:
     for name, process in description.processes().items():
         if process.is_alive():
             done.append(await _end(directory, name, process))
+    for group in map(Path, description.groups):
+        if group.is_dir():
+            _remove(group)
+            done.append(f"{directory}: removed the control group {group}")
     return done
+
+
+def _remove(group: Path) -> None:
+    try:
+        remove_group(group)
+    except OSError as failure:
+        raise NemesisError(f"cannot remove the control group {group}: {failure}") from None
 
 
 async def _end(directory: Path, name: str, process: ProcessRecord) -> str:

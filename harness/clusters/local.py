@@ -1,11 +1,9 @@
 """Real etcd members as children on 127.0.0.1, every directed link through a proxy: no root, no docker.
 
-Each member's peers know it by a link-local address that nothing can dial; what
-it sends to them goes through its own SOCKS5 listener of one proxy process
-(``linkproxy``), hence links can be cut, delayed, jittered and rate-limited one
-way.  Clients talk to the members directly.
+What carries their traffic is a ``Network``: the link proxy's (``loopback``), or
+network namespaces (``netns``).  All else is here, and the same for both.
 
-Members and proxy end with the harness, whatever ends it (``tether``); what is
+Members and network end with the harness, whatever ends it (``tether``); what is
 running, and what was made, is in the directory's ``cluster.json``
 (``leftovers``)::
 
@@ -18,13 +16,31 @@ import asyncio
 import contextlib
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from splitvote.harness.cluster import Admin, Archivist, Data, Health, Links, Logs, Process, Roles
-from splitvote.harness.clusters.connections import MemberConnections
+from splitvote.harness.cluster import (
+    Admin,
+    Archivist,
+    Auth,
+    Clock,
+    Data,
+    Failpoints,
+    Health,
+    Links,
+    Logs,
+    Members,
+    Process,
+    Resources,
+    Roles,
+    Upkeep,
+    Versions,
+)
+from splitvote.harness.clusters.clocks import ProcessClocks
+from splitvote.harness.clusters.connections import MemberConnections, operators, plain
+from splitvote.harness.clusters.failpoints import GofailPoints, has_failpoints
 from splitvote.harness.clusters.lastwords import last_words
 from splitvote.harness.clusters.leftovers import (
     ClusterDescription,
@@ -32,9 +48,12 @@ from splitvote.harness.clusters.leftovers import (
     read_description,
     write_description,
 )
-from splitvote.harness.clusters.links import ProxyLinks
+from splitvote.harness.clusters.limits import LocalResources
+from splitvote.harness.clusters.loopback import LoopbackNetwork
 from splitvote.harness.clusters.members import LocalMembers, Member
+from splitvote.harness.clusters.network import Network
 from splitvote.harness.clusters.processes import Children, ProcessRecord, started
+from splitvote.harness.clusters.versions import LocalVersions, check_versions
 from splitvote.harness.errors import ConfigError, EnvironmentFailure, NemesisError, TransportError
 from splitvote.harness.etcd.daemon import Etcd, ServerOptions, find_etcd
 
@@ -65,11 +84,11 @@ class LocalCluster:
 
     ``etcd`` is a path, or None for the newest of PATH and the extra;
     ``etcd_by_node`` overrides it for single nodes; ``etcd_args`` are further
-    flags for every member ("--snapshot-count=100").  Raises ConfigError for
-    what cannot be, such as a path that is no etcd; touches nothing before ``up``.
+    flags for every member ("--snapshot-count=100"); ``etcd_others`` are binaries
+    that nodes can be moved to and back; ``network`` makes what
+    carries their traffic.  Raises ConfigError for what cannot be, such as a path
+    that is no etcd; touches nothing before ``up``.
     """
-
-    name: Final = "local"
 
     def __init__(
         self,
@@ -78,44 +97,66 @@ class LocalCluster:
         nodes: int = 5,
         etcd: Etcd | str | Path | None = None,
         etcd_by_node: Mapping[str, Etcd | str | Path] | None = None,
+        etcd_others: Sequence[Etcd | str | Path] = (),
         etcd_args: Sequence[str] = (),
         options: ServerOptions | None = None,
         ready_timeout_s: float = READY_TIMEOUT_S,
+        network: Callable[[Sequence[str], Children], Network] = LoopbackNetwork,
     ) -> None:
         if not 1 <= nodes <= MOST_NODES:
             raise ConfigError(f"{nodes} nodes: the local cluster has 1 to {MOST_NODES}")
         self.directory = Path(directory).absolute()
         self.nodes: tuple[str, ...] = tuple(f"n{number}" for number in range(1, nodes + 1))
         binaries = _binaries(self.nodes, etcd, etcd_by_node or {})
-        self._members = {
-            name: Member(name, number, self.directory, binaries[name]) for number, name in enumerate(self.nodes, 1)
-        }
+        self.other_binaries = tuple(other if isinstance(other, Etcd) else find_etcd(other) for other in etcd_others)
+        check_versions(list(binaries.values()), self.other_binaries)
+        self._members = {name: Member(name, self.directory, binaries[name]) for name in self.nodes}
         self._ready_timeout_s = ready_timeout_s
         self._children = Children()
+        self._network = network(self.nodes, self._children)
+        mark = f"{zlib.crc32(os.fsencode(self.directory)):08x}"
         self._process = LocalMembers(
             self._members,
             self._children,
-            token=f"splitvote-{zlib.crc32(os.fsencode(self.directory)):08x}",
+            self._network,
+            token=f"splitvote-{mark}",
             options=options or ServerOptions(),
             arguments=tuple(etcd_args),
-            on_change=self._describe,
+            on_change=self._note_change,
+            joining=self._cluster_to_join,
+            environment=self._environment,
         )
-        self._links = ProxyLinks(self.nodes, self._children)
-        self._connections = self.connections()
+        self._connections = MemberConnections(self.nodes, self._network.endpoint, operators)
+        self._strangers = self.connections()
         self._capabilities: dict[type[Any], object] = {
             Process: self._process,
             Logs: self._process,
             Data: self._process,
         }
-        if nodes > 1:
-            self._capabilities[Links] = self._links
+        self._resources = LocalResources(self.nodes, self._pid_of, name=mark, note=self._describe)
+        self._capabilities[Resources] = self._resources
+        self._clocks = ProcessClocks(self.nodes, self._pid_of, self._network.endpoint)
+        self._capabilities[Clock] = self._clocks
+        versions = LocalVersions(self._members, self.other_binaries, self._connections)
+        self._failpoints = GofailPoints()
+        if self.name == "local" and all(has_failpoints(etcd.path) for etcd in set(binaries.values())):
+            self._capabilities[Failpoints] = self._failpoints
+        if versions.can_change:
+            self._capabilities[Versions] = versions
+        if self._network.links is not None:
+            self._capabilities[Links] = self._network.links
         self._is_up = False
         self._is_described = False
 
     @property
+    def name(self) -> str:
+        """What its network makes of it: local, netns."""
+        return self._network.name
+
+    @property
     def endpoints(self) -> dict[str, str]:
         """Every node's client address, "127.0.0.1:port"; the ports are found, and held, at the first look."""
-        return {name: member.client_address for name, member in self._members.items()}
+        return {name: self._network.endpoint(name) for name in self.nodes}
 
     @property
     def versions(self) -> dict[str, str]:
@@ -129,18 +170,25 @@ class LocalCluster:
 
     def connections(self, options: ConnectionOptions | None = None) -> MemberConnections:
         """Fresh connections to every node, for whoever closes them (a binding); may be made before ``up``."""
-        return MemberConnections(self.nodes, self._address_of, options)
-
-    def _address_of(self, node: str) -> str:
-        return self._members[node].client_address
+        return MemberConnections(self.nodes, self._network.endpoint, plain if options is None else lambda: options)
 
     def capability(self, kind: type[C]) -> C | None:
-        """See ``Cluster.capability``; all there are, but that a single node has no links."""
-        if kind not in self._capabilities and kind in (Roles, Health, Admin, Archivist):
+        """See ``Cluster.capability``; all there are, but that there are no links where the network has none."""
+        if kind not in self._capabilities and kind in (Roles, Health, Admin, Members, Upkeep, Auth, Archivist):
             from splitvote.harness.etcd.capabilities import of_members
+            from splitvote.harness.etcd.upkeep import EtcdAuth
 
-            self._capabilities |= of_members(self._connections)
+            self._capabilities |= of_members(self._connections, self._process.peer_urls)
+            self._capabilities[Auth] = EtcdAuth(self._connections, self._strangers)
         return cast("C | None", self._capabilities.get(kind))
+
+    async def _cluster_to_join(self, node: str) -> Mapping[str, str] | None:
+        """Whom a node without data finds: those who are members now, once the cluster is up."""
+        if not self._is_up:
+            return None
+        from splitvote.harness.etcd.membership import EtcdMembers
+
+        return await EtcdMembers(self._connections, self._process.peer_urls).cluster_to_join(node)
 
     async def __aenter__(self) -> LocalCluster:
         await self.up()
@@ -207,15 +255,10 @@ class LocalCluster:
 
     async def _start_all(self) -> None:
         try:
-            for member in self._members.values():
-                member.hold_ports()
             write_description(self.directory, self._description())
             self._is_described = True
-            if len(self.nodes) > 1:
-                places = {name: (member.peer_address, member.peer_port) for name, member in self._members.items()}
-                ports = await self._links.open(places, self.directory / "logs" / "linkproxy.log")
-                for name, port in ports.items():
-                    self._members[name].proxy_port = port
+            await self._network.open(self.directory / "logs")
+            self._describe()
             for name in self.nodes:
                 await self._process.start(name)
         except (OSError, NemesisError) as failure:
@@ -275,18 +318,40 @@ class LocalCluster:
         return capability
 
     async def down(self) -> None:
-        """End every member and the proxy and give the ports back; data and logs stay.  Idempotent."""
-        self._is_up = False
+        """End every member and the network; data and logs stay.  Idempotent.
+
+        Raises EnvironmentFailure when a part of the network was gone before:
+        what clients saw of the cluster since then says nothing of it.
+        """
+        was_up, self._is_up = self._is_up, False
+        trouble = self._network.trouble
+        self._clocks.close()
         try:
             await self._process.kill_all()
         finally:
-            await self._links.close()
+            await self._network.close()
             await self._connections.close()
+            await self._strangers.close()
+            self._failpoints.close()
+            with contextlib.suppress(OSError):  # `splitvote heal` tries again, and says why it cannot
+                self._resources.close()
             self._children.close()
-            for member in self._members.values():
-                member.release_ports()
-                member.proxy_port = None
         self._describe()
+        if was_up and trouble is not None:
+            raise EnvironmentFailure(f"{trouble} ended while the cluster was up: look at {self.directory / 'logs'}")
+
+    def _environment(self, node: str) -> Mapping[str, str]:
+        return self._failpoints.environment(node) if Failpoints in self._capabilities else {}
+
+    def _pid_of(self, node: str) -> int | None:
+        member = self._members[node]
+        return member.process.pid if member.process is not None and member.is_up else None
+
+    def _note_change(self) -> None:
+        """A member's process has ended or begun: it is written down, and has its node's limits and clocks."""
+        self._describe()
+        self._resources.apply()
+        self._clocks.note_change()
 
     def _describe(self) -> None:
         """Keep cluster.json current, as far as a full disk allows: our children end with us in any case."""
@@ -297,8 +362,9 @@ class LocalCluster:
     def _description(self) -> ClusterDescription:
         return ClusterDescription(
             harness=ProcessRecord(os.getpid(), started(os.getpid()), ""),
-            members={name: member.describe() for name, member in self._members.items()},
-            proxy=self._links.record,
+            members={name: member.describe(self._network.ports(name)) for name, member in self._members.items()},
+            network=dict(self._network.processes),
+            groups=self._resources.made,
         )
 
 

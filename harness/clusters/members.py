@@ -7,13 +7,13 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 from splitvote.harness.cluster import ProcessState
 from splitvote.harness.clusters.leftovers import MadeDirectory, MemberDescription
-from splitvote.harness.clusters.ports import LOOPBACK, HeldPort
+from splitvote.harness.clusters.network import Network
 from splitvote.harness.clusters.processes import (
     Children,
     ProcessRecord,
@@ -35,22 +35,17 @@ _COPY_BYTES: Final = 1 << 20
 
 
 class Member:
-    """One member's place on this machine, and its process while it has one."""
+    """One member's files and binary, and its process while it has one."""
 
-    def __init__(self, name: str, number: int, directory: Path, etcd: Etcd) -> None:
+    def __init__(self, name: str, directory: Path, etcd: Etcd) -> None:
         self.name = name
         self.etcd = etcd
-        # Zoneless link-local: Go would bypass the proxy for 127.0.0.1, and nobody can dial this by accident.
-        self.peer_address = f"fe80::{number:x}"
         self.data = directory / "data" / name
         self.log = directory / "logs" / f"{name}.log"
-        self.proxy_port: int | None = None
         self.made: MadeDirectory | None = None
         self.process: subprocess.Popen[bytes] | None = None
         self.log_offset = 0
         self.starting = asyncio.Lock()
-        self._held: tuple[HeldPort, ...] = ()
-        self._numbers: tuple[int, int] | None = None
         self._record: ProcessRecord | None = None
 
     @property
@@ -58,58 +53,37 @@ class Member:
         """Whether it has a process that has not ended."""
         return self.process is not None and self.process.poll() is None
 
-    def hold_ports(self) -> None:
-        """Find a client port and a peer port, unless some are held, and keep them until ``release_ports``."""
-        if not self._held:
-            self._held = (HeldPort(), HeldPort())
-            self._numbers = (self._held[0].number, self._held[1].number)
-
-    def make_room(self) -> None:
-        """Let the process that is about to be started listen on the ports."""
-        for port in self._held:
-            port.make_room()
-
-    def release_ports(self) -> None:
-        """Give the ports back; their numbers are still told, until others are held."""
-        for port in self._held:
-            port.release()
-        self._held = ()
-
-    def _ports(self) -> tuple[int, int]:
-        if self._numbers is None:
-            self.hold_ports()
-        assert self._numbers is not None
-        return self._numbers
-
-    @property
-    def client_address(self) -> str:
-        """Host and port for clients; found, and held, at the first look."""
-        return f"{LOOPBACK}:{self._ports()[0]}"
-
-    @property
-    def peer_port(self) -> int:
-        """The port it listens on for peers."""
-        return self._ports()[1]
-
     @property
     def has_data(self) -> bool:
         """Whether there is anything at its data directory's path."""
         return os.path.lexists(self.data)
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether there is nothing in its data directory, or no such directory."""
+        return not self.has_data or (self.data.is_dir() and not any(self.data.iterdir()))
+
+    @property
+    def has_log(self) -> bool:
+        """Whether it has a write-ahead log, without which etcd takes it for a member that starts for the first time."""
+        return any(self.data.glob("member/wal/*.wal"))
 
     def note_process(self) -> None:
         """Write down who the process is, right after it was started."""
         assert self.process is not None
         self._record = ProcessRecord(self.process.pid, started(self.process.pid), str(self.data))
 
-    def describe(self) -> MemberDescription:
-        """For cluster.json."""
-        return MemberDescription(
-            client_port=self._numbers and self._numbers[0],
-            peer_port=self._numbers and self._numbers[1],
-            proxy_port=self.proxy_port,
-            process=self._record if self.is_up else None,
-            data=self.made,
-        )
+    def describe(self, ports: Mapping[str, int]) -> MemberDescription:
+        """For cluster.json, with the ports that are held for it."""
+        return MemberDescription(ports=dict(ports), process=self._record if self.is_up else None, data=self.made)
+
+
+Joining = Callable[[str], Awaitable[Mapping[str, str] | None]]
+"""The members (name: peer URL) of the cluster that a node without data is to join; None where it makes a new one."""
+
+
+async def _founding(node: str) -> None:
+    return None
 
 
 class LocalMembers:
@@ -119,18 +93,29 @@ class LocalMembers:
         self,
         members: Mapping[str, Member],
         children: Children,
+        network: Network,
         *,
         token: str,
         options: ServerOptions,
         arguments: tuple[str, ...] = (),
         on_change: Callable[[], None] = lambda: None,
+        joining: Joining = _founding,
+        environment: Callable[[str], Mapping[str, str]] = lambda node: {},
     ) -> None:
         self._members = members
         self._children = children
+        self._network = network
         self._token = token
         self._options = options
         self._arguments = arguments
         self._on_change = on_change
+        self._joining = joining
+        self._environment = environment
+
+    @property
+    def peer_urls(self) -> dict[str, str]:
+        """What each node advertises to its peers."""
+        return {name: self._network.peer_url(name) for name in self._members}
 
     def _member(self, node: str) -> Member:
         try:
@@ -139,17 +124,32 @@ class LocalMembers:
             raise NemesisError(f"there is no node {node!r}; nodes are {', '.join(self._members)}") from None
 
     async def start(self, node: str) -> None:
-        """See ``Process.start``; what becomes of the process then is the cluster's affair, not an error."""
+        """See ``Process.start``; what becomes of the process then is the cluster's affair, not an error.
+
+        Without data it joins the cluster that there is (``joining``).
+        """
         member = self._member(node)
         async with member.starting:
             if member.is_up:
                 return
             try:
+                joins = await self._whom_to_join(member)
                 self._make_data(member)
-                await self._spawn(member)
+                await self._spawn(member, joins)
             except OSError as failure:
                 raise NemesisError(f"cannot start {node}: {failure}") from None
         self._on_change()
+
+    async def _whom_to_join(self, member: Member) -> Mapping[str, str] | None:
+        """None for a member that goes on with its data, be it damaged: what to make of that is for etcd to say."""
+        if member.has_log:
+            return None
+        try:
+            return await self._joining(member.name)
+        except NemesisError:
+            if member.is_blank:
+                raise
+            return None
 
     def _make_data(self, member: Member) -> None:
         if member.made is not None and member.made.is_still_there():
@@ -157,17 +157,17 @@ class LocalMembers:
         member.data.mkdir(parents=True, mode=0o700)
         member.made = MadeDirectory.of(member.data)
 
-    async def _spawn(self, member: Member) -> None:
+    async def _spawn(self, member: Member, joins: Mapping[str, str] | None) -> None:
+        place = self._network.place(member.name)
         seat = Seat(
             name=member.name,
             data=member.data,
-            listen_peer_url=f"http://{LOOPBACK}:{member.peer_port}",
-            client_url=f"http://{member.client_address}",
+            listen_peer_url=place.listen_peer_url,
+            client_url=place.client_url,
             token=self._token,
-            peer_urls={name: f"http://[{other.peer_address}]:2380" for name, other in self._members.items()},
+            peer_urls=self.peer_urls if joins is None else joins,
+            cluster_state="new" if joins is None else "existing",
         )
-        proxy_url = None if member.proxy_port is None else f"socks5://{LOOPBACK}:{member.proxy_port}"
-        member.make_room()
         member.log.parent.mkdir(parents=True, exist_ok=True)
         if member.process is not None:  # it ended by itself
             self._children.forget(member.process)
@@ -175,8 +175,9 @@ class LocalMembers:
             member.log_offset = output.tell()
             member.process = await self._children.spawn(
                 flags(member.etcd, seat, self._options, self._arguments),
-                env=clean_environment(os.environ, proxy_url=proxy_url),
+                env={**clean_environment(os.environ, proxy_url=place.proxy_url), **self._environment(member.name)},
                 output=output,
+                namespaces=place.namespaces,
             )
         member.note_process()
 

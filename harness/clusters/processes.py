@@ -51,21 +51,33 @@ class Children:
         self._watchdog: subprocess.Popen[bytes] | None = None
 
     async def spawn(
-        self, command: Sequence[str], *, env: Mapping[str, str], output: IO[bytes], stdin: Any = subprocess.DEVNULL
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        output: IO[bytes],
+        stdin: Any = subprocess.DEVNULL,
+        namespaces: Sequence[int] = (),
+        inherited: Sequence[int] = (),
     ) -> subprocess.Popen[bytes]:
         """Start a command (its first word a path); raises OSError.  Returns once it is certain to end with us.
 
-        Before that moment a child that was suspended would be left over.
+        It runs in ``namespaces`` (descriptors; Linux only) and gets the
+        descriptors ``inherited`` under their own numbers.  Before that moment a
+        child that was suspended would be left over.
         """
         if not self._tethered:
-            child = _popen(command, env, output, stdin)
+            if namespaces:
+                raise OSError("only a tethered child can enter namespaces")
+            child = _popen(command, env, output, stdin, inherited)
             self._tell_watchdog(f"+{child.pid}")
             return child
         reading, writing = os.pipe()
         try:
             try:
-                launcher = [*_script(), str(os.getpid()), str(writing)]
-                child = _popen([*launcher, *command], env, output, stdin, pass_fds=(writing,))
+                launcher = [*_script(), str(os.getpid()), str(writing), ",".join(map(str, namespaces))]
+                passed = (writing, *namespaces, *inherited)
+                child = _popen([*launcher, *command], env, output, stdin, passed)
             finally:
                 os.close(writing)
             try:

@@ -2,12 +2,14 @@
 
 A script of its own that imports next to nothing, started as a program:
 
-``tether.py PARENT PIPE COMMAND...``
-    (Linux) asks the kernel to SIGKILL this process when the thread that started
-    it is gone (PR_SET_PDEATHSIG; a stopped process dies of it as well), then
-    becomes COMMAND, which keeps that wish over ``exec``.  A parent that died
-    before the wish was made is noticed by its pid; one that is to know when it
-    is made sees its end of the pipe (descriptor PIPE is ours) close.
+``tether.py PARENT PIPE NAMESPACES COMMAND...``
+    (Linux) enters the namespaces (descriptors joined by commas, or nothing),
+    asks the kernel to SIGKILL this process when the thread that started it is
+    gone (PR_SET_PDEATHSIG; a stopped process dies of it as well), then becomes
+    COMMAND, which keeps that wish over ``exec``.  Namespaces come first: to
+    enter some would undo the wish.  A parent that died before the wish was made
+    is noticed by its pid; one that is to know when it is made sees its end of
+    the pipe (descriptor PIPE is ours) close.
 
 ``tether.py --watch``
     (elsewhere) reads ``+PID`` and ``-PID`` lines from stdin and SIGKILLs every
@@ -26,11 +28,16 @@ import sys
 _PR_SET_PDEATHSIG = 1
 
 
-def become(parent: int, pipe: int, command: list[str]) -> None:
+def become(parent: int, pipe: int, namespaces: list[int], command: list[str]) -> None:
     """Replace this process by the command, bound to the parent's life; the pipe closes once that is so."""
     import ctypes
 
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+    libc = ctypes.CDLL(None, use_errno=True)
+    for namespace in namespaces:
+        if libc.setns(namespace, 0) != 0:
+            sys.exit(f"cannot enter a namespace for {command[0]}: {os.strerror(ctypes.get_errno())}")
+        os.close(namespace)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         sys.exit(f"cannot bind {command[0]} to its parent's life: {os.strerror(ctypes.get_errno())}")
     if os.getppid() != parent:
         sys.exit(f"the parent {parent} is gone already")
@@ -60,4 +67,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "--watch":
         watch()
     else:
-        become(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])
+        become(int(sys.argv[1]), int(sys.argv[2]), [int(name) for name in sys.argv[3].split(",") if name], sys.argv[4:])

@@ -108,7 +108,10 @@ class _Account:
         different = {}
         for revision in range(first, last + 1):
             theirs = told.get(revision, [])
-            digest = hash(b"\n".join([event.SerializeToString() for event in theirs]))
+            if len(theirs) == 1:  # nearly always
+                digest = hash(theirs[0].SerializeToString())
+            else:
+                digest = hash(b"\n".join([event.SerializeToString() for event in theirs]))
             known = self._digests.setdefault(revision, digest)
             if known != digest or revision > self.newest:
                 different[revision] = tuple(_as_stored(event) for event in theirs)

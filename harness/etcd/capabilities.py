@@ -1,4 +1,4 @@
-"""etcd's own view of itself: the capabilities Roles, Health, Admin and Archivist over the RPC seam.
+"""etcd's own view of itself: the capabilities Roles, Health, Admin, Upkeep, Members and Archivist on the RPC seam.
 
 Each takes ``rpcs``, the seam to every node by the node's name in the nodes'
 order; whoever made them closes them.  Members are told apart by the member id
@@ -14,14 +14,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from splitvote.harness.cluster import Admin, Archivist, Health, Roles
+from splitvote.harness.cluster import Admin, Archivist, Health, Members, Roles, Upkeep
 from splitvote.harness.errors import NemesisError, TransportError
 from splitvote.harness.etcd.archivist import EtcdArchivist
+from splitvote.harness.etcd.membership import EtcdMembers
 from splitvote.harness.etcd.methods import COMPACT, DEFRAGMENT, MEMBER_LIST, MOVE_LEADER, RANGE, STATUS
 from splitvote.harness.etcd.outcomes import classify
 from splitvote.harness.etcd.readings import read_members
 from splitvote.harness.etcd.rpc import Rpc, ask_all
 from splitvote.harness.etcd.stubs import rpc_pb2 as pb
+from splitvote.harness.etcd.upkeep import EtcdUpkeep
 from splitvote.harness.recording import MemberReading, MemberSample
 
 PROBE_KEY: Final = b"splitvote/probe"
@@ -188,12 +190,18 @@ class EtcdAdmin:
             raise NemesisError(f"{leader} would not hand over to {target}: {error}") from None
 
 
-def of_members(rpcs: Mapping[str, Rpc]) -> dict[type[Any], object]:
-    """All that an etcd cluster can do by its own API, by capability."""
+def of_members(rpcs: Mapping[str, Rpc], peer_urls: Mapping[str, str] | None = None) -> dict[type[Any], object]:
+    """All that an etcd cluster can do by its own API, by capability.
+
+    ``peer_urls`` are what the nodes advertise to their peers: with them nodes
+    can be removed and added.
+    """
     roles, archivist = EtcdRoles(rpcs), EtcdArchivist(rpcs)
-    return {
+    members: dict[type[Any], object] = {} if peer_urls is None else {Members: EtcdMembers(rpcs, peer_urls)}
+    return members | {
         Roles: roles,
         Health: EtcdHealth(rpcs),
         Admin: EtcdAdmin(rpcs, roles, archivist),
+        Upkeep: EtcdUpkeep(rpcs),
         Archivist: archivist,
     }

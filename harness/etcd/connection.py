@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from splitvote.harness.errors import ConfigError, TransportError
 from splitvote.harness.etcd.calls import CLOSED, GrpcStream, awaited, core_has_heard
@@ -36,6 +36,8 @@ AUTHENTICATE_TIMEOUT_S: Final = 5.0
 
 _REQUIRE_LEADER: Final = (("hasleader", "true"),)
 _STALE_TOKEN: Final = ("invalid-auth-token", "auth-revision-old")
+_TOKEN_WANTED: Final = "user-empty"
+_NOT_ENABLED: Final = "auth-not-enabled"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,8 @@ class Tls:
 class ConnectionOptions:
     """How to connect to members.
 
+    A user is told to the server ``always``, or ``when_asked``: once a call was
+    refused for want of one, as it may be when auth is switched on meanwhile.
     ``channels`` is the number of TCP connections a node.  ``connect_timeout_ms``
     bounds one attempt to connect, TLS handshake included: raise it for far or
     slow nodes.  Raises ConfigError for a user without a password and for TLS
@@ -64,6 +68,7 @@ class ConnectionOptions:
     tls: Tls | None = None
     user: str | None = None
     password: str | None = field(default=None, repr=False)
+    authenticate: Literal["always", "when_asked"] = "always"
     channels: int = 2
     connect_timeout_ms: int = 50
 
@@ -131,7 +136,7 @@ class GrpcRpc:
     def __init__(self, endpoint: str, options: ConnectionOptions = PLAIN) -> None:
         self._target = _target(endpoint, options)
         self._options = options
-        self._token = None if options.user is None else _Token(options.user, options.password or "")
+        self._token = None if options.user is None else _Token(options)
         self._channels: list[grpc.aio.Channel] = []
         self._unary: dict[Method[Any, Any], list[Any]] = {}
         self._streams: list[GrpcStream[Any, Any]] = []
@@ -234,27 +239,40 @@ def _open_channel(target: str, options: ConnectionOptions) -> grpc.aio.Channel:
 
 
 class _Token:
-    """One member's auth token: fetched when first needed and after it was dropped, by one task at a time."""
+    """One member's auth token: fetched when first needed and after it was dropped, by one task at a time.
 
-    def __init__(self, user: str, password: str) -> None:
-        self._credentials = AuthenticateRequest(name=user, password=password)
+    Needed from the start, or once a call without one was refused.
+    """
+
+    def __init__(self, options: ConnectionOptions) -> None:
+        self._credentials = AuthenticateRequest(name=options.user or "", password=options.password or "")
         self._lock = asyncio.Lock()
-        self._metadata: Metadata | None = None
+        self._is_always = options.authenticate == "always"
+        self._refusals = _STALE_TOKEN if self._is_always else (*_STALE_TOKEN, _TOKEN_WANTED)
+        self._metadata: Metadata | None = None if self._is_always else ()
 
     async def current(self, rpc: GrpcRpc, timeout_s: float) -> Metadata:
         """The token as metadata; TransportError when there is none to be had in time."""
         try:
             async with asyncio.timeout(timeout_s), self._lock:
                 if self._metadata is None:
-                    answer = await rpc._call(AUTHENTICATE, self._credentials, timeout_s, None)
-                    self._metadata = (("token", answer.token),)
+                    self._metadata = await self._fetch(rpc, timeout_s)
                 return self._metadata
         except TimeoutError:  # spent waiting for another task's Authenticate
             raise TransportError("DEADLINE_EXCEEDED", f"no auth token within {timeout_s:g} s") from None
 
+    async def _fetch(self, rpc: GrpcRpc, timeout_s: float) -> Metadata:
+        try:
+            answer = await rpc._call(AUTHENTICATE, self._credentials, timeout_s, None)
+        except TransportError as error:
+            if self._is_always or classify(error, "write").name != _NOT_ENABLED:
+                raise
+            return ()  # it was switched off since the call was refused
+        return (("token", answer.token),)
+
     def refused(self, metadata: Metadata, error: TransportError) -> bool:
         """Whether the call failed for its token, which is forgotten then (unless a newer one has come)."""
-        is_stale = classify(error, "write").name in _STALE_TOKEN
+        is_stale = classify(error, "write").name in self._refusals
         if is_stale and self._metadata == metadata:
             self._metadata = None
         return is_stale

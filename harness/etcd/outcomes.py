@@ -89,7 +89,7 @@ TABLE: Final[tuple[Row, ...]] = (
     ),
     # In order, though it was to go on: as etcd ends an Observe whose member cannot read.
     Row("stream-ended", "info", ("UNAVAILABLE",), start="the server ended the "),
-    Row("stopped", "info", (), ("etcdserver: server stopped",)),
+    Row("stopped", "info", (), ("etcdserver: server stopped", "raft: stopped")),
     Row("cancelled", "info", ("CANCELLED",)),
     Row("leader-changed", "info", (), ("etcdserver: leader changed",)),
     Row("not-primary", "info", ("UNKNOWN",), ("not a primary lessor",)),
@@ -106,6 +106,9 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("bad-leader-transferee", "fail", ("FAILED_PRECONDITION",), ("bad leader transferee",)),
     Row("invalid-auth-token", "fail", ("UNAUTHENTICATED",), ("invalid auth token",)),
     Row("invalid-auth-token", "fail", ("UNKNOWN",), start="auth: invalid auth token"),  # of the Maintenance service
+    Row("user-empty", "fail", ("INVALID_ARGUMENT",), ("user name is empty",)),
+    Row("user-empty", "fail", ("UNKNOWN",), start="auth: user name is empty"),  # of the Maintenance service
+    Row("auth-not-enabled", "fail", ("FAILED_PRECONDITION",), ("authentication is not enabled",)),
     # Refused at its apply, on every member alike.
     Row("auth-revision-old", "fail", ("INVALID_ARGUMENT",), ("revision of auth store is old",)),
     Row("permission-denied", "fail", ("PERMISSION_DENIED",), ("permission denied",)),
@@ -128,6 +131,14 @@ TABLE: Final[tuple[Row, ...]] = (
     Row("compacted", "info", ("UNKNOWN",), ("required revision has been compacted",), ("composite",)),
     Row("no-leader", "info", ("UNKNOWN",), ("etcdserver: no leader",), ("composite",)),
     Row("too-many-requests", "info", ("UNKNOWN",), ("etcdserver: too many requests",), ("composite",)),
+    Row(
+        "not-for-learners",
+        "info",
+        ("UNAVAILABLE", "FAILED_PRECONDITION", "UNKNOWN"),
+        ("rpc not supported for learner",),
+        ("composite",),
+    ),
+    Row("user-empty", "info", ("UNKNOWN", "INVALID_ARGUMENT"), ("user name is empty",), ("composite",)),
     Row("not-leader", "info", ("UNKNOWN",), ("election: not leader",), ("composite",)),
     Row("observation-ended", "info", ("UNKNOWN",), ("election: observe closed early",), ("composite",)),
     Row("lost-watcher", "info", ("UNKNOWN",), ("lost watcher waiting for delete",), ("composite",)),

@@ -131,26 +131,27 @@ class RevisionsPanel {
   }
 }
 
-// How far each node's clock was from ours, where the sampler measured it.
+// How far each node's clock was from ours, where the sampler measured it: offsets by node.
 class ClocksPanel {
-  constructor(view) {
-    this.title = "Clock offset";
+  constructor(view, title, offsets) {
+    this.title = title;
     this.unit = "per node, ms";
-    this.nodes = view.run.members.nodes.filter((node) => view.run.members.clock_ms[node] !== undefined);
+    this.offsets = offsets;
+    this.nodes = view.run.members.nodes.filter((node) => offsets[node] !== undefined);
     this.height = 64;
     this.shaded = true;
   }
 
   draw(view, top, bottom) {
     const { context, run } = view;
-    const all = this.nodes.flatMap((node) => run.members.clock_ms[node].filter((offset) => offset !== null));
+    const all = this.nodes.flatMap((node) => this.offsets[node].filter((offset) => offset !== null));
     const reach = all.reduce((most, offset) => Math.max(most, Math.abs(offset)), 1);
     const y = (offset) => (top + bottom) / 2 - (offset / reach) * ((bottom - top) / 2 - 5);
     drawTicks(view, { y, ticks: [-reach, 0, reach].map((offset) => [offset, `${Math.round(offset)} ms`]) });
     for (const node of this.nodes) {
       context.strokeStyle = NODE_COLOURS[run.members.nodes.indexOf(node) % NODE_COLOURS.length];
       context.lineWidth = 1.6;
-      drawSteps(view, run.members.clock_ms[node], y);
+      drawSteps(view, this.offsets[node], y);
     }
     context.lineWidth = 1;
   }

@@ -48,7 +48,9 @@ class Timeline {
     panels.push(...run.views.map((described) => panelOfView(described, this.chart)));
     for (const panel of panels) if (panel.rows instanceof Rows) panel.rows.onScroll = () => this.redraw();
     if (run.members.time_ms.length > 0) panels.push(new LeadersPanel(this.view), new RevisionsPanel(this.view));
-    if (Object.keys(run.members.clock_ms).length > 0) panels.push(new ClocksPanel(this.view));
+    const { clock_ms: wall, monotonic_ms: monotonic } = run.members;
+    if (Object.keys(wall).length > 0) panels.push(new ClocksPanel(this.view, "Clock offset", wall));
+    if (Object.keys(monotonic).length > 0) panels.push(new ClocksPanel(this.view, "Monotonic clock", monotonic));
     if (run.members.time_ms.length > 0) panels.push(new LagPanel());
     return panels;
   }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from splitvote.harness.cluster import Admin, Links, Process
+from splitvote.harness.cluster import Admin, Auth, Links, Process, Upkeep
 from splitvote.harness.errors import ConfigError
 from splitvote.nemesis import FAMILIES, parse_faults
 from tests.nemesis.fake_cluster import FakeCluster
@@ -22,16 +22,18 @@ def test_nothing_asked_is_nothing_chosen() -> None:
 
 
 def test_an_entry_can_be_narrowed_to_kinds_to_whom_and_to_nodes() -> None:
-    faults = parse_faults("partition:bridge:halves,kill:primaries,slow:rate:n1+n3,pause:n2", FakeCluster()).faults
+    faults = parse_faults("partition:bridge:halves,kill:primaries,packet:rate:n1+n3,pause:n2", FakeCluster()).faults
     assert [fault.name for fault in faults["partition:bridge:halves"].faults] == ["bridge", "halves"]
     assert faults["kill:primaries"].selections == ("primaries",)
-    assert faults["slow:rate:n1+n3"].targets == ("n1", "n3")
+    assert faults["packet:rate:n1+n3"].targets == ("n1", "n3")
     assert faults["pause:n2"].targets == ("n2",)
 
 
 def test_all_is_whatever_the_cluster_provides_and_says_what_it_leaves_out() -> None:
-    assert list(parse_faults("all", FakeCluster()).faults) == list(FAMILIES)
-    chosen = parse_faults("all", FakeCluster(lacks=(Links, Process)))
+    everything = parse_faults("all", FakeCluster())
+    assert list(everything.faults) == [family for family in FAMILIES if family not in everything.omitted]
+    assert {"kill", "partition", "packet", "member", "resource", "version", "admin"} <= set(everything.faults)
+    chosen = parse_faults("all", FakeCluster(lacks=(Links, Process, Upkeep, Auth)))
     assert list(chosen.faults) == ["admin"]
     assert [fault.name for fault in chosen.faults["admin"].faults] == ["compact", "defragment", "move_leader"]
     assert chosen.omitted["partition"] == "the fake cluster: it cannot cut links (Links, cut)"
@@ -40,7 +42,9 @@ def test_all_is_whatever_the_cluster_provides_and_says_what_it_leaves_out() -> N
 
 def test_small_clusters_lack_what_needs_more_nodes() -> None:
     chosen = parse_faults("all", FakeCluster(1))
-    assert list(chosen.faults) == ["kill", "stop", "pause", "admin"]
+    assert {"kill", "restart", "resource", "version", "admin"} <= set(chosen.faults)
+    assert "member" in chosen.omitted
+    assert [fault.name for fault in chosen.faults["partition"].faults] == ["client"]
     two = parse_faults("partition", FakeCluster(2))
     assert "2 nodes where 3 are needed" in two.omitted["partition:bridge"]
     assert "bridge" not in [fault.name for fault in two.faults["partition"].faults]
@@ -65,7 +69,7 @@ def test_misspelt_names_get_the_nearest(spec: str, said: str) -> None:
     [
         ("partition", FakeCluster(lacks=(Links,))),
         ("kill", FakeCluster(lacks=(Process,))),
-        ("slow:rate", FakeCluster(1)),
+        ("packet:rate", FakeCluster(1)),
         ("admin:compact", FakeCluster(lacks=(Admin,))),
         ("partition:majorities_ring", FakeCluster(2)),
     ],
@@ -83,6 +87,6 @@ def test_a_selection_that_takes_nobody_is_refused() -> None:
 def test_a_backend_that_can_delay_but_not_limit_gets_the_rest_of_the_family() -> None:
     cluster = FakeCluster()
     cluster.supports = frozenset({"cut", "delay"})
-    chosen = parse_faults("slow", cluster)
-    assert [fault.name for fault in chosen.faults["slow"].faults] == ["delay"]
-    assert set(chosen.omitted) == {"slow:jitter", "slow:rate"}
+    chosen = parse_faults("packet", cluster)
+    assert [fault.name for fault in chosen.faults["packet"].faults] == ["delay"]
+    assert set(chosen.omitted) == {"packet:jitter", "packet:rate", "packet:loss", "packet:duplicate"}

@@ -31,6 +31,7 @@ EVERY_FAULT = [
     (family.name, fault.name, select)
     for family in FAMILIES.values()
     for fault in family.faults
+    if fault.lacks(FakeCluster()) is None  # clocks and disks are made up in the tests of their own
     for select in fault.selections or ("one",)
 ]
 
@@ -137,9 +138,12 @@ def test_healing_twice_does_nothing_the_second_time(family: str, kind: str, sele
         ("pause", "pause", "pause"),
         ("partition", "one", "cut"),
         ("partition", "bridge", "cut"),
-        ("slow", "delay", "shape"),
-        ("slow", "jitter", "shape"),
-        ("slow", "rate", "shape"),
+        ("packet", "delay", "shape"),
+        ("packet", "jitter", "shape"),
+        ("packet", "rate", "shape"),
+        ("packet", "loss", "shape"),
+        ("packet", "duplicate", "shape"),
+        ("partition", "client", "cut"),
         ("admin", "compact", "compact"),
         ("admin", "move_leader", "move_leader"),
         ("admin", "crash_during_compaction", "kill"),
@@ -164,7 +168,9 @@ def test_an_effect_that_does_not_show_is_recorded_as_unproven(
         ("kill", "kill", "start"),
         ("pause", "pause", "resume"),
         ("partition", "halves", "heal"),
-        ("slow", "delay", "heal"),
+        ("packet", "delay", "heal"),
+        ("packet", "loss", "heal"),
+        ("partition", "client", "heal"),
     ],
 )
 def test_an_end_that_does_not_show_is_recorded_as_unproven_and_open(
@@ -249,17 +255,17 @@ def test_a_full_disk_under_the_journal_does_not_keep_faults_from_being_undone(tm
     assert [record.phase for record in open_faults(bench.path)] == ["active", "active"]
 
 
-@pytest.mark.parametrize("family", ["kill", "partition", "slow"])
+@pytest.mark.parametrize("family", ["kill", "partition", "packet"])
 def test_the_journal_knows_of_a_fault_before_the_cluster_is_touched(family: str, tmp_path: Path) -> None:
     async def story(bench: Bench) -> None:
-        does = bench.cluster._does
+        does = bench.cluster.does
         seen = []
 
         def noting(action: str, *about: object) -> bool:
             seen.append([record.phase for record in open_faults(bench.path)])
             return does(action, *about)
 
-        bench.cluster._does = noting  # type: ignore[method-assign]
+        bench.cluster.does = noting  # type: ignore[method-assign]
         await bench.start(family, FAMILIES[family].kinds[0])
         assert seen[0] == ["starting"]
 
@@ -384,15 +390,33 @@ def test_one_node_is_left_standing_unless_all_were_asked_for(tmp_path: Path) -> 
     on(tmp_path, story)
 
 
+def test_a_node_without_clients_leads_on_and_is_asked_for_nothing_else(tmp_path: Path) -> None:
+    """Clients cut off from the leader cost it neither its office nor the cluster its quorum."""
+
+    async def story(bench: Bench) -> None:
+        started = await bench.start("partition", "client", select="primaries")
+        assert started["phase"] == "active"
+        (leader,) = started["targets"]
+        assert bench.cluster.leading == leader
+        assert len(bench.cluster.cuts) == 2
+        assert "from serving" in (await bench.start("packet", "delay", targets=[leader]))["skipped"]
+        assert (await bench.start("kill", targets=[leader]))["phase"] == "active"
+        assert (await bench.stop("kill"))["phase"] == "healed"
+        assert (await bench.stop("partition"))["phase"] == "healed"
+
+    bench = on(tmp_path, story)
+    assert bench.records[0].affects_quorum is False
+
+
 def test_ending_one_fault_leaves_what_another_does_to_the_same_links(tmp_path: Path) -> None:
     async def story(bench: Bench) -> None:
         await bench.start("partition", "one", targets=["n1"])
-        await bench.start("slow", "delay", targets=["n1"], pick=1)
+        await bench.start("packet", "delay", targets=["n1"], pick=1)
         shapes = dict(bench.cluster.shapes)
-        await bench.stop("slow")
+        await bench.stop("packet")
         assert len(bench.cluster.cuts) == 8
         assert not any(shape.delay_ms for shape in bench.cluster.shapes.values())
-        await bench.start("slow", "delay", targets=["n1"], pick=1)
+        await bench.start("packet", "delay", targets=["n1"], pick=1)
         assert bench.cluster.shapes == shapes
         await bench.stop("partition")
         assert not bench.cluster.cuts
@@ -433,7 +457,7 @@ def test_what_needs_a_quorum_is_skipped_while_other_faults_take_it(kind: str, tm
     on(tmp_path, story)
 
 
-@pytest.mark.parametrize(("family", "kind"), [("slow", "delay"), ("slow", "rate"), ("admin", "defragment")])
+@pytest.mark.parametrize(("family", "kind"), [("packet", "delay"), ("packet", "rate"), ("admin", "defragment")])
 def test_what_could_not_be_seen_on_nodes_that_do_not_serve_is_skipped(family: str, kind: str, tmp_path: Path) -> None:
     async def story(bench: Bench) -> None:
         await bench.start("partition", "one", targets=["n1"])
@@ -455,9 +479,9 @@ def test_links_between_nodes_that_are_down_are_not_cut(tmp_path: Path) -> None:
 
 def test_an_end_that_cannot_be_seen_is_unproven_until_the_final_heal(tmp_path: Path) -> None:
     async def story(bench: Bench) -> None:
-        await bench.start("slow", "delay", targets=["n1"])
+        await bench.start("packet", "delay", targets=["n1"])
         await bench.start("partition", "one", targets=["n1"])
-        assert (await bench.stop("slow"))["phase"] == "heal_unproven"
+        assert (await bench.stop("packet"))["phase"] == "heal_unproven"
         assert {record.id for record in bench.nemesis.active} == {2}
         report = await bench.nemesis.heal(60.0)
         assert [(record.id, record.phase) for record in report.records] == [(1, "healed"), (2, "healed")]

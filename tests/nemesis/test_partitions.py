@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from splitvote.harness.cluster import CLIENT
 from splitvote.harness.errors import NemesisError
 from splitvote.nemesis.partitions import KINDS, grudge, links_of
 from splitvote.nemesis.quorum import Effect, cut_off, has_quorum, partners, possible_leaders, serving
@@ -31,7 +32,8 @@ def test_every_kind_cuts_something_and_only_links_there_are(nodes: tuple[str, ..
     cut = grudge(kind, nodes, pick, (nodes[1],))
     assert cut.pairs
     assert len(set(cut.pairs)) == len(cut.pairs)
-    assert all(a != b and a in nodes and b in nodes for a, b in cut.pairs)
+    ends = (*nodes, CLIENT) if kind == "client" else nodes
+    assert all(a != b and a in ends and b in ends for a, b in cut.pairs)
     assert cut.targets
     assert cut == grudge(kind, nodes, pick, (nodes[1],))
 

@@ -64,7 +64,7 @@ def test_in_two_minutes_each_family_comes_several_times_at_different_targets(see
 
 @given(seeds)
 def test_faults_are_held_long_enough_to_bite_and_followed_by_calm(seed: int) -> None:
-    for turn in first(50, seed, "kill,pause,partition,slow"):
+    for turn in first(50, seed, "kill,pause,partition,packet"):
         assert 3.0 <= turn.hold_s <= 10.0
         assert 1.5 <= turn.calm_s <= 3.5
 

@@ -78,13 +78,14 @@ class ElectionBinding:
 class _Reign:
     """A candidacy, from its campaign on, with what the records say of it."""
 
+    session: Session
     candidacy: Election | ServedElection
     about: dict[str, Any]
 
     def extra(self) -> dict[str, Any]:
         """The candidacy as it stands now, for an operation's ``extra``."""
         created = {} if self.candidacy.create_revision is None else {"create_revision": self.candidacy.create_revision}
-        session = self.candidacy.session
+        session = self.session
         lost_s = asyncio.get_running_loop().time() - session.expires_s
         return self.about | created | ({} if session.is_alive else {"lost_s": round(max(0.0, lost_s), 3)})
 
@@ -289,7 +290,7 @@ def _reign(session: Session, op: Op) -> _Reign:
         "lease": session.lease,
         "candidate_key": text_of(key_below(prefix + b"/", session.lease)),
     }
-    return _Reign(candidacy, about)
+    return _Reign(session, candidacy, about)
 
 
 def _is_served(op: Op) -> bool:

@@ -305,6 +305,20 @@ def test_a_restart_may_take_a_member_back() -> None:
     assert "kv: member went back" not in names(judged(killed(planted(stale_read_goes_back_on_its_member))))
 
 
+@pytest.mark.parametrize("is_over", [False, True])
+def test_a_member_that_is_replaced_may_go_back_until_that_is_done(*, is_over: bool) -> None:
+    """It begins a new life somewhere between the records of the fault's beginning, and at no time after them."""
+    recording = planted(stale_read_goes_back_on_its_member)
+    floor, read = next(a for a in judged(recording).anomalies if a.name == "kv: member went back").ops[-2:]
+    started_ns, done_ns = (0, 1) if is_over else (0, read.time_ns + 1)
+    assert floor.time_ns > 1
+    faults = tuple(
+        FaultRecord(1, "member", "replace", phase, time_ns, targets=(str(read.node),))
+        for phase, time_ns in (("starting", started_ns), ("active", done_ns))
+    )
+    assert ("kv: member went back" in names(judged(replace(recording, faults=faults)))) is is_over
+
+
 # The store's own history.
 
 

@@ -349,18 +349,37 @@ def test_our_own_stalls_are_forgiven_explicitly() -> None:
     assert stalled.stats["forgiven"] >= 1
 
 
+def clock_fault(shape: dict[str, float], at_ns: int, *, end_ns: int | None = None) -> tuple[FaultRecord, ...]:
+    """A clock fault that was set within a second of a time, and healed by another (None: never)."""
+    plan = {"setting": {"shape": shape}}
+    begun = FaultRecord(99, "clock", "clock", "starting", at_ns, ("n1",), plan)
+    later = [("active", at_ns + S)] + ([("healing", end_ns - S), ("healed", end_ns)] if end_ns is not None else [])
+    return begun, *(msgspec.structs.replace(begun, phase=phase, time_ns=time_ns) for phase, time_ns in later)
+
+
 def test_a_set_clock_is_forgiven_as_far_as_it_was_set() -> None:
-    """Offsets that the samples show widen the bound; a clock fault without any makes expiry nobody's fault."""
+    """An end is early by no more than a clock gained meanwhile, or it is told; the wall's clock excuses nothing."""
     spoilt = mutated(told_before_its_time)
-    steps = [
-        msgspec.structs.replace(sample, clock_offsets_ms={"n1": 60_000.0 * (place % 2)})
-        for place, sample in enumerate(spoilt.samples)
-    ]
-    assert "lease: early expiry" not in names(judged(replace(spoilt, samples=tuple(steps))))
-    steady = with_samples(spoilt, clock_offsets_ms={"n1": 60_000.0})
-    assert "lease: early expiry" in names(judged(steady)), "a clock that stays where it was set measures time as well"
-    clock = FaultRecord(99, "clock", "skew", "active", 0, ("n1",))
-    assert "lease: early expiry" not in names(judged(replace(spoilt, faults=(*spoilt.faults, clock))))
+    told = next(anomaly for anomaly in judged(spoilt).anomalies if anomaly.name == "lease: early expiry").details
+    renewed_ns, seen_ns, early_ms = told["renewed_ns"], told["seen_gone_ns"], told["early_ms"]
+
+    def is_told(faults: tuple[FaultRecord, ...]) -> bool:
+        return "lease: early expiry" in names(judged(replace(spoilt, faults=(*spoilt.faults, *faults))))
+
+    middle_ns = (renewed_ns + seen_ns) // 2
+    assert not is_told(clock_fault({"monotonic_ms": early_ms + 100.0}, middle_ns)), "it jumped as far as that"
+    assert is_told(clock_fault({"monotonic_ms": early_ms - 100.0}, middle_ns)), "it jumped less far"
+    assert is_told(clock_fault({"monotonic_ms": 60_000.0}, renewed_ns - 2 * S)), (
+        "a clock that is ahead measures time as well"
+    )
+    assert is_told(clock_fault({"monotonic_ms": 60_000.0}, seen_ns + S)), "it jumped later"
+    assert is_told(clock_fault({"wall_ms": 60_000.0}, middle_ns)), "leases have nothing to do with the wall's clock"
+    gain = early_ms / (seen_ns - renewed_ns) * 1e6
+    assert not is_told(clock_fault({"monotonic_drift": gain * 1.1}, 0)), "it gained as much as that"
+    assert is_told(clock_fault({"monotonic_drift": gain * 0.9}, 0)), "it gained less"
+    assert is_told(clock_fault({"monotonic_drift": -0.5}, 0)), "it lost, and was not put right"
+    unknown = FaultRecord(99, "clock", "skew", "active", 0, ("n1",))
+    assert not is_told((unknown,)), "nobody knows how far"
 
 
 def test_nothing_is_late_while_leaders_come_and_go() -> None:
@@ -387,6 +406,7 @@ def test_a_query_may_be_answered_from_the_memory_of_a_leader_that_a_fault_left_b
     assert "lease: attachment" in names(judged(spoilt))
     pause = FaultRecord(99, "pause", "pause", "active", 1, ("n1",))
     assert "lease: attachment" not in names(judged(replace(spoilt, faults=(pause,))))
+    assert "lease: attachment" in names(judged(replace(spoilt, faults=clock_fault({"wall_ms": 60_000.0}, 1))))
 
 
 def test_without_an_archive_there_is_no_truth() -> None:

@@ -239,6 +239,16 @@ def test_a_watch_ended_that_nobody_asked_to_end() -> None:
     only(draft.result(), "watch: compacted")
 
 
+@pytest.mark.parametrize("is_on", [False, True])
+def test_a_watch_may_be_refused_for_want_of_a_user_only_where_a_fault_asks_for_one(*, is_on: bool) -> None:
+    draft = Draft()
+    (canceled,) = draft.told(PAST, "canceled", 0)
+    refusal = "rpc error: code = InvalidArgument desc = etcdserver: user name is empty"
+    draft.change(canceled, value=[*canceled.value[:2], 0, refusal])
+    faults = (FaultRecord(1, "admin", "auth", "starting", 0, ("n1",)),) if is_on else ()
+    assert draft.result(faults=faults).verdict is (Verdict.VALID if is_on else Verdict.INVALID)
+
+
 def test_a_compacted_start_that_is_served() -> None:
     """What its member had compacted is told in full, in place of the refusal."""
     draft = Draft()

@@ -36,7 +36,8 @@ from splitvote.harness.clusters.processes import Children
 async def main():
     cluster = LocalCluster(directory=Path(sys.argv[1]), nodes=3, etcd=sys.argv[2])
     if sys.argv[3] == "untethered":
-        cluster._children = cluster._process._children = cluster._links._children = Children(tethered=False)
+        cluster._children = cluster._process._children = Children(tethered=False)
+        cluster._network._links._proxy._children = cluster._children
     await cluster.up()
     await cluster.capability(Process).pause("n2")
     await cluster.capability(Links).cut([("n1", "n3")])
@@ -115,8 +116,8 @@ def test_a_description_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
 
 def test_a_description_comes_back_as_it_was(tmp_path: Path) -> None:
     us = ProcessRecord(os.getpid(), started(os.getpid()), "")
-    member = MemberDescription(client_port=1, peer_port=2, proxy_port=3, process=us, data=MadeDirectory.of(tmp_path))
-    description = ClusterDescription(harness=us, members={"n1": member}, proxy=us)
+    member = MemberDescription(ports={"client": 1, "peer": 2}, process=us, data=MadeDirectory.of(tmp_path))
+    description = ClusterDescription(harness=us, members={"n1": member}, network={"link proxy": us})
     write_description(tmp_path, description)
     assert read_description(tmp_path) == description
     assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]

@@ -24,7 +24,7 @@ from splitvote.harness.cluster import (
     ProcessState,
     Roles,
 )
-from splitvote.harness.clusters import members
+from splitvote.harness.clusters import loopback
 from splitvote.harness.clusters.leftovers import heal_leftovers, read_description
 from splitvote.harness.clusters.local import LocalCluster
 from splitvote.harness.clusters.ports import HeldPort
@@ -427,7 +427,7 @@ def test_a_port_that_was_taken_meanwhile_is_replaced(
                 thieves.append(socket.create_server(("127.0.0.1", self.number)))
             super().make_room()
 
-    monkeypatch.setattr(members, "HeldPort", StolenPort)
+    monkeypatch.setattr(loopback, "HeldPort", StolenPort)
 
     async def scene() -> None:
         async with LocalCluster(directory=tmp_path, nodes=3, etcd=etcd_binary(STOCK), options=FAST) as cluster:

@@ -86,7 +86,7 @@ def test_a_child_whose_parent_died_before_it_could_ask_does_not_start(tmp_path: 
     """As if it had been adopted meanwhile: the parent it was told of is not the one it has."""
     from splitvote.harness.clusters import tether
 
-    command = [sys.executable, "-I", "-S", tether.__file__, "1", "0", sys.executable, "-c", "print('started')"]
+    command = [sys.executable, "-I", "-S", tether.__file__, "1", "0", "", sys.executable, "-c", "print('started')"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "gone already" in done.stderr

@@ -146,7 +146,7 @@ def test_a_user_may_do_what_the_role_allows_and_no_more(guarded: Any, connected:
 
 @pytest.mark.parametrize(
     ("options", "name"),
-    [(PLAIN, "invalid-argument"), (ConnectionOptions(user="root", password="wrong"), "invalid-argument")],
+    [(PLAIN, "user-empty"), (ConnectionOptions(user="root", password="wrong"), "invalid-argument")],
 )
 def test_nobody_and_a_wrong_password_are_refused(
     guarded: Any, connected: Callable[..., Any], options: ConnectionOptions, name: str

@@ -1,0 +1,169 @@
+"""The capability Links in network namespaces: packets dropped by netfilter, held and delayed by queues.
+
+Each node's state is kept here and given to its namespace whole, so that a node
+gets from one state to the next in one step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from splitvote.harness.cluster import LinkCounter, LinkShape, Pair
+from splitvote.harness.clusters import queueing
+from splitvote.harness.clusters.links import checked
+from splitvote.harness.clusters.namespaces import Work
+from splitvote.harness.clusters.packetfilter import Filter
+from splitvote.harness.errors import NemesisError
+
+Run = Callable[[Work], Awaitable[Mapping[str, Sequence[str]]]]
+"""Runs commands in namespaces by name; gives what they printed."""
+
+_HEALTHY: Final = LinkShape()
+_SHARES: Final = ("loss", "duplicate", "reorder", "corrupt")
+
+
+class _Link:
+    """One directed link; ``has_class`` once its queue has a class of its own."""
+
+    __slots__ = ("has_class", "is_cut", "shape")
+
+    def __init__(self) -> None:
+        self.is_cut = False
+        self.shape = _HEALTHY
+        self.has_class = False
+
+
+class NamespaceLinks:
+    """Links between the nodes, and between each node and the clients.
+
+    ``addresses`` are those of the nodes and of CLIENT; ``qdiscs`` what the
+    kernel has of "htb" and "netem"; ``run`` reaches the namespaces.
+    """
+
+    def __init__(self, addresses: Mapping[str, str], packets: Filter, qdiscs: Sequence[str], run: Run) -> None:
+        self._addresses = dict(addresses)
+        self._numbers = queueing.numbers(list(addresses))
+        self._filter = packets
+        self._has_netem = "netem" in qdiscs
+        self._run = run
+        self._turn = asyncio.Lock()
+        self._links: dict[Pair, _Link] = {}
+        names = tuple(addresses)
+        self._pairs = tuple((a, b) for a in names for b in names if a != b)
+        able = {"cut", "loss", "client"} | ({"rate"} if "htb" in qdiscs else set())
+        if {"htb", "netem"} <= set(qdiscs):
+            able |= set(queueing.NETEM_SHAPES)
+        self.supports: frozenset[str] = frozenset(able)
+
+    async def begin(self) -> None:
+        """Have everything counted; for namespaces that are new."""
+        self._links = {pair: _Link() for pair in self._pairs}
+        await self._run({name: [self._filter.begin(self._peers(name))] for name in self._addresses})
+
+    def end(self) -> None:
+        """Note that the namespaces are gone."""
+        self._links = {}
+
+    def _peers(self, name: str) -> dict[str, str]:
+        return {other: address for other, address in self._addresses.items() if other != name}
+
+    async def cut(self, pairs: Iterable[Pair]) -> None:
+        """See ``Links.cut``; packets that a queue holds already are dropped where they arrive."""
+
+        def change(link: _Link) -> None:
+            link.is_cut = True
+
+        await self._change(checked(pairs, self._pairs), change)
+
+    async def shape(self, pairs: Iterable[Pair], shape: LinkShape) -> None:
+        """See ``Links.shape``."""
+        self._check(shape)
+
+        def change(link: _Link) -> None:
+            link.shape = shape
+
+        await self._change(checked(pairs, self._pairs), change)
+
+    def wanting(self, what: str) -> str:
+        """See ``Explaining``."""
+        return f"this kernel has no {'netem' if what in queueing.NETEM_SHAPES else 'HTB'} (for `tc`)"
+
+    def _check(self, shape: LinkShape) -> None:
+        wanted = {name.split("_")[0]: value for name, value in msgspec.structs.asdict(shape).items()}
+        for name, value in wanted.items():
+            if value and name not in self.supports:
+                raise NemesisError(f"links cannot do {name} here ({name}={value}): {self.wanting(name)}")
+            if value < 0 or (name in _SHARES and value > 1):
+                raise NemesisError(f"a link cannot have {shape}: shares are between 0 and 1, the others not negative")
+
+    async def heal(self, pairs: Iterable[Pair] | None = None) -> None:
+        """See ``Links.heal``; TCP finds out when it tries again, which may take as long as the link was cut."""
+
+        def change(link: _Link) -> None:
+            link.is_cut = False
+            link.shape = _HEALTHY
+
+        await self._change(checked(self._pairs if pairs is None else pairs, self._pairs), change)
+
+    async def _change(self, pairs: Sequence[Pair], change: Callable[[_Link], None]) -> None:
+        self._check_open()
+        async with self._turn:
+            queued = {pair: self._links[pair].shape for pair in pairs}
+            for pair in pairs:
+                change(self._links[pair])
+            work: Work = {}
+            for node in dict.fromkeys(destination for _, destination in pairs):
+                work.setdefault(node, []).append(self._filter.drop(self._drops(node)))
+            for node in dict.fromkeys(source for source, _ in pairs):
+                mine = [
+                    pair
+                    for pair in pairs
+                    if pair[0] == node and _queue(queued[pair]) != _queue(self._links[pair].shape)
+                ]
+                if lines := self._queues(node, mine):
+                    work.setdefault(node, []).append(queueing.script(lines))
+            await self._run(work)
+
+    def _drops(self, node: str) -> dict[str, float]:
+        """The share of packets to be dropped at a node, by the address they come from."""
+        shares = {}
+        for source, address in self._peers(node).items():
+            link = self._links[source, node]
+            if share := 1.0 if link.is_cut else link.shape.loss:
+                shares[address] = share
+        return shares
+
+    def _queues(self, node: str, pairs: Sequence[Pair]) -> list[str]:
+        """What brings the queues for these links of a node up to their shapes."""
+        lines = []
+        has_root = any(link.has_class for (source, _), link in self._links.items() if source == node)
+        for pair in pairs:
+            link, number = self._links[pair], self._numbers[pair[1]]
+            if not has_root:
+                lines += queueing.root()
+                has_root = True
+            if not link.has_class:
+                lines += queueing.link(number, self._addresses[pair[1]])
+                link.has_class = True
+            lines += queueing.shape(number, link.shape, has_netem=self._has_netem)
+        return lines
+
+    async def counters(self) -> Mapping[Pair, LinkCounter]:
+        """See ``Links.counters``: bytes of IP packets, TCP's headers and repetitions included."""
+        self._check_open()
+        outputs = await self._run({name: [self._filter.count()] for name in self._addresses})
+        counted = {name: self._filter.read(output[-1]) for name, output in outputs.items()}
+        return {(a, b): LinkCounter(counted[a][0][b], counted[b][1][a]) for a, b in self._pairs}
+
+    def _check_open(self) -> None:
+        if not self._links:
+            raise NemesisError("there are no namespaces yet: bring the cluster up first")
+
+
+def _queue(shape: LinkShape) -> LinkShape:
+    """What of a shape the queues do."""
+    return msgspec.structs.replace(shape, loss=0.0)
