@@ -17,6 +17,7 @@ from splitvote.harness.errors import ConfigError, NemesisError, unknown
 from splitvote.harness.recording import FaultRecord
 from splitvote.nemesis.admin import ADMIN
 from splitvote.nemesis.clock import CLOCKS
+from splitvote.nemesis.disk import DISKS
 from splitvote.nemesis.failpoint import FAILPOINT
 from splitvote.nemesis.fault import Fault
 from splitvote.nemesis.links import PARTITIONS
@@ -61,6 +62,12 @@ FAMILIES: Final[Mapping[str, Family]] = {
         Family("partition", "cut links between nodes, both ways or one", PARTITIONS),
         Family("packet", "delay, jitter, limit, lose or duplicate what passes over the links of some nodes", PACKETS),
         Family("clock", "put nodes' clocks forward or back, make them swing or drift; wall and monotonic time", CLOCKS),
+        Family(
+            "disk",
+            "fill nodes' disks, slow them down, let them fail or freeze; lose what was not synced",
+            DISKS,
+            provided_by=("sim",),
+        ),
         Family("member", "remove and add nodes again, replace them, make them learners", MEMBER),
         Family("resource", "leave nodes too little processor time, descriptors or bandwidth", RESOURCE),
         Family("failpoint", "switch on failures that the binary was built with (gofail)", FAILPOINT),

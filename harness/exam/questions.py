@@ -61,7 +61,7 @@ EXPECTATIONS: Final[Mapping[str, Expectation]] = {
     "read-index-before-first-commit": Expectation(
         _STALE, faults="packet:delay:all,packet:loss:all,partition:primaries", interval_s=1.0, overlap=True
     ),
-    "ack-before-fsync": Expectation(_TWO_HISTORIES),
+    "ack-before-fsync": Expectation(_TWO_HISTORIES, "disk:power_loss"),
     "ack-before-commit": Expectation(_LOST),
     "two-votes-in-one-term": Expectation(
         _TWO_HISTORIES, faults="packet:delay:jitter:all,kill:primaries", interval_s=1.0, overlap=True
