@@ -10,7 +10,7 @@ SEED ?= $(shell od -An -N3 -tu4 /dev/urandom | tr -d ' ')
 # Known and open on every version of etcd; left out, so that a first verdict is about your own cluster.
 OPEN_ISSUES := 18667,15247
 
-.PHONY: run test acceptance-workloads exam lint bench fuzz stubs clean
+.PHONY: run test acceptance-workloads exam exam-slice lint bench fuzz stubs clean
 
 ## The main job: puts, transactions, watches, elections and leases on real etcd processes that are killed, paused and cut
 ## off from each other. No docker, no root.
@@ -34,6 +34,10 @@ acceptance-workloads: $(ETCD_VERSIONS)/.complete
 ## Every planted bug against the workloads meant for it, and the control; the table goes to docs/exam.md. Resumable.
 exam: $(VENV)/.run
 	$(BIN)/splitvote exam --write docs/exam.md $(EXAM_ARGS)
+
+## A few minutes of it: each bug's first workload until it is caught, and 64 seeds of the control.
+exam-slice: $(VENV)/.run
+	$(BIN)/splitvote exam --first-only --seeds 1 --control 64 $(EXAM_ARGS)
 
 ## Speed, against a reference timed in the same run; exits 1 where a bar is missed.
 bench: $(VENV)/.dev
