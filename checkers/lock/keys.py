@@ -108,6 +108,12 @@ def check_releases(releases: Sequence[Release], lives: Lives, truth: Truth, find
 
 
 def _check_unlocked(release: Release, key: str, lives: Lives, truth: Truth, findings: Findings) -> None:
+    """After a release its key lives no more, and one that says it has deleted the key has done so at its revision.
+
+    One that found nothing has made no revision: its answer bears the newest
+    one, which may well be that at which the key went, with its lease or by an
+    earlier release.
+    """
     completion = release.operation.completion
     if completion is None or completion.type != "ok" or completion.revision is None:
         return
@@ -117,12 +123,10 @@ def _check_unlocked(release: Release, key: str, lives: Lives, truth: Truth, find
         return
     life = lives.of_key_at(key, revision)
     has_deleted = (completion.extra or {}).get("deleted")
-    ended_here = life is not None and life.end == revision
     if life is not None and life.is_alive_at(revision):
         what = f"it lives: it was created at {life.create} and {life.ended}"
-    elif has_deleted is not None and has_deleted is not ended_here:
-        said = "it was deleted by this" if has_deleted else "it was gone already"
-        what = f"the answer says that {said}, and the store's history has it {'deleted' if ended_here else 'not'} there"
+    elif has_deleted and (life is None or life.end != revision):
+        what = "the answer says that it was deleted by this, and the store's history has it not deleted there"
     else:
         return
     findings.add(

@@ -139,7 +139,7 @@ class Oracle:
             was_there, is_there = key in self.states.get(revision - 1, {}), key in self.states[revision]
             deleted = (completion.extra or {}).get("deleted")
             ended_here = was_there and not is_there
-            if is_there or (deleted is not None and deleted != ended_here):
+            if is_there or (deleted and not ended_here):
                 self.names.add("lock: release")
 
     def _order(self) -> None:

@@ -192,11 +192,6 @@ def put_over_its_key(draft: Draft) -> None:
     raise AssertionError("the recording has no session that took a lock twice")
 
 
-def release_that_says_nothing_was_there(draft: Draft) -> None:
-    _, release = a_grant_after_waiting()
-    draft.change(release, extra={"deleted": False})
-
-
 def release_answered_too_early(draft: Draft) -> None:
     _, release = a_grant_after_waiting()
     assert release.revision is not None
@@ -235,7 +230,6 @@ PLANTED = [
     (key_deleted_by_another, "lock: release by another"),
     (key_of_nobody, "lock: phantom key"),
     (put_over_its_key, "lock: guarded put"),
-    (release_that_says_nothing_was_there, "lock: release"),
     (release_answered_too_early, "lock: release"),
     (session_closed_too_early, "lock: release"),
     (answer_of_the_past, "lock: order"),
