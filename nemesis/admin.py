@@ -18,7 +18,17 @@ from typing import Any, Final
 
 from splitvote.harness.cluster import Admin, Cluster, Health, Process, ProcessState, Roles
 from splitvote.harness.errors import NemesisError
-from splitvote.nemesis.fault import Plan, Request, Seen, Site, aim, aim_at_serving, find_leader, prove_new_leader
+from splitvote.nemesis.fault import (
+    Plan,
+    Request,
+    Seen,
+    Site,
+    aim,
+    aim_at_serving,
+    find_leader,
+    lacking,
+    prove_new_leader,
+)
 from splitvote.nemesis.process import kill, prove_down, prove_up, restart
 from splitvote.nemesis.proof import Proof, await_proof
 from splitvote.nemesis.quorum import NO_EFFECT, Effect
@@ -43,11 +53,6 @@ Act = Callable[[Plan, Site], Awaitable[Seen]]
 Prove = Callable[[Plan, Site, Seen], Awaitable[Proof]]
 
 
-def _lacking(cluster: Cluster, needed: Sequence[type[Any]]) -> str | None:
-    missing = [kind.__name__ for kind in needed if cluster.capability(kind) is None]
-    return f"it has no {', '.join(missing)}" if missing else None
-
-
 @dataclass(frozen=True, slots=True)
 class AdminCall:
     """One call, and how its effect is seen; nothing is left to undo."""
@@ -67,7 +72,7 @@ class AdminCall:
         """See ``Fault``."""
         if len(cluster.nodes) < self.least_nodes:
             return f"it has {len(cluster.nodes)} nodes where {self.least_nodes} are needed"
-        return _lacking(cluster, self.needs)
+        return lacking(cluster, self.needs)
 
     async def plan(self, request: Request, site: Site) -> Plan:
         """See ``Fault``."""
@@ -220,7 +225,7 @@ class CrashDuring:
 
     def lacks(self, cluster: Cluster) -> str | None:
         """See ``Fault``."""
-        return _lacking(cluster, (Admin, Process))
+        return lacking(cluster, (Admin, Process))
 
     async def plan(self, request: Request, site: Site) -> Plan:
         """See ``Fault``."""
@@ -256,7 +261,7 @@ class CrashDuring:
 
     async def stop(self, plan: Plan, site: Site) -> Seen:
         """See ``Fault``."""
-        await restart(site.need(Process), [node for node in plan.targets if node not in site.others.down])
+        await restart(site.need(Process), site.spared(plan.targets))
         return {}
 
     async def prove_stop(self, plan: Plan, site: Site, seen: Seen) -> Proof:

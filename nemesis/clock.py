@@ -25,7 +25,7 @@ from splitvote.harness.cluster import Clock, ClockReading, ClockShape, Cluster
 from splitvote.nemesis.fault import Plan, Request, Seen, Site, aim
 from splitvote.nemesis.proof import Proof, await_proof
 from splitvote.nemesis.quorum import NO_EFFECT, Effect
-from splitvote.nemesis.targets import fraction
+from splitvote.nemesis.targets import between, fraction
 
 SHOWN_BOUND_S: Final = 25.0
 TRUE_BOUND_S: Final = 45.0
@@ -162,7 +162,7 @@ class ClockFault:
 
     async def prove_stop(self, plan: Plan, site: Site, seen: Seen) -> Proof:
         """See ``Fault``; a target that another fault holds down cannot be asked, and is left out."""
-        nodes = [node for node in plan.targets if node not in site.others.down]
+        nodes = site.spared(plan.targets)
         if not nodes:
             return Proof(False, "not measured, since other faults hold every target down")
         clock = site.need(Clock)
@@ -252,10 +252,10 @@ _MONOTONIC_PERIOD_MS: Final = (1_500.0, 3_000.0)
 _MONOTONIC_DRIFT: Final = (0.1, 0.4)
 
 
-def _between(bounds: tuple[float, float], pick: int, lane: int) -> float:
+def _between_logs(bounds: tuple[float, float], pick: int, lane: int) -> float:
     """A number between the bounds, as likely to be near the lower one by its logarithm."""
-    low, high = map(math.log, bounds)
-    return math.exp(low + fraction(pick, lane) * (high - low))
+    low, high = bounds
+    return math.exp(between(pick, lane, (math.log(low), math.log(high))))
 
 
 def _sign(pick: int) -> int:
@@ -264,34 +264,34 @@ def _sign(pick: int) -> int:
 
 def wall_bump(pick: int) -> Setting:
     """Half a second to a minute, forward or back."""
-    return Setting(ClockShape(wall_ms=round(_sign(pick) * _between(_WALL_MS, pick, 0))))
+    return Setting(ClockShape(wall_ms=round(_sign(pick) * _between_logs(_WALL_MS, pick, 0))))
 
 
 def wall_strobe(pick: int) -> Setting:
     """Far enough to be told from the truth by a single answer."""
-    shape = ClockShape(wall_ms=round(_sign(pick) * _between(_WALL_SWING_MS, pick, 0)))
-    return Setting(shape, round(_between(_WALL_PERIOD_MS, pick, 2)))
+    shape = ClockShape(wall_ms=round(_sign(pick) * _between_logs(_WALL_SWING_MS, pick, 0)))
+    return Setting(shape, round(_between_logs(_WALL_PERIOD_MS, pick, 2)))
 
 
 def wall_drift(pick: int) -> Setting:
     """A tenth to a half too fast or too slow."""
-    return Setting(ClockShape(wall_drift=round(_sign(pick) * _between(_WALL_DRIFT, pick, 0), 3)))
+    return Setting(ClockShape(wall_drift=round(_sign(pick) * _between_logs(_WALL_DRIFT, pick, 0), 3)))
 
 
 def monotonic_bump(pick: int) -> Setting:
     """Forward only: nothing is built for monotonic time that goes back."""
-    return Setting(ClockShape(monotonic_ms=round(_between(_MONOTONIC_MS, pick, 0))))
+    return Setting(ClockShape(monotonic_ms=round(_between_logs(_MONOTONIC_MS, pick, 0))))
 
 
 def monotonic_strobe(pick: int) -> Setting:
     """Half as fast again for a period, and half as fast for another."""
-    period_ms = round(_between(_MONOTONIC_PERIOD_MS, pick, 2))
+    period_ms = round(_between_logs(_MONOTONIC_PERIOD_MS, pick, 2))
     return Setting(ClockShape(monotonic_ms=period_ms / 2), period_ms)
 
 
 def monotonic_drift(pick: int) -> Setting:
     """Up to two fifths too fast or too slow; slower, a leader could not keep its followers."""
-    return Setting(ClockShape(monotonic_drift=round(_sign(pick) * _between(_MONOTONIC_DRIFT, pick, 0), 3)))
+    return Setting(ClockShape(monotonic_drift=round(_sign(pick) * _between_logs(_MONOTONIC_DRIFT, pick, 0), 3)))
 
 
 CLOCKS: Final = (

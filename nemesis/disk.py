@@ -26,7 +26,7 @@ from splitvote.nemesis.fault import Plan, Request, Seen, Site, aim, prove_new_le
 from splitvote.nemesis.process import prove_down, prove_up, restart
 from splitvote.nemesis.proof import Proof, await_proof
 from splitvote.nemesis.quorum import Effect
-from splitvote.nemesis.targets import fraction
+from splitvote.nemesis.targets import between
 
 FAMILY: Final = "disk"
 SHOWN_BOUND_S: Final = 20.0
@@ -85,7 +85,7 @@ class DiskFault:
         """See ``Fault``; what ended for want of its disk is started again."""
         disk = site.need(Disk)
         await asyncio.gather(*(disk.restore(node) for node in plan.targets))
-        await restart(site.need(Process), _not_down(plan, site))
+        await restart(site.need(Process), site.spared(plan.targets))
         return {}
 
     async def prove_stop(self, plan: Plan, site: Site, seen: Seen) -> Proof:
@@ -135,7 +135,7 @@ class PowerLoss:
 
     async def stop(self, plan: Plan, site: Site) -> Seen:
         """See ``Fault``."""
-        await restart(site.need(Process), _not_down(plan, site))
+        await restart(site.need(Process), site.spared(plan.targets))
         return {}
 
     async def prove_stop(self, plan: Plan, site: Site, seen: Seen) -> Proof:
@@ -154,11 +154,6 @@ def _lacking(cluster: Cluster, fault: str) -> str | None:
 
 def _shape_of(plan: Plan) -> DiskShape:
     return msgspec.convert(plan.detail["shape"], DiskShape)
-
-
-def _not_down(plan: Plan, site: Site) -> list[str]:
-    """The targets that no other fault holds down."""
-    return [node for node in plan.targets if node not in site.others.down]
 
 
 async def _prove(targets: Sequence[str], site: Site, holds: Callable[[DiskReading], bool], *, what: str) -> Proof:
@@ -189,8 +184,7 @@ def _told(readings: Mapping[str, DiskReading]) -> dict[str, Any]:
 
 
 def _slow(pick: int) -> DiskShape:
-    least, most = _DELAY_MS
-    return DiskShape("slow_fsync", round(least + fraction(pick, 0) * (most - least), 1))
+    return DiskShape("slow_fsync", round(between(pick, 0, _DELAY_MS), 1))
 
 
 DISKS: Final = (

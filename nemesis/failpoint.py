@@ -20,7 +20,7 @@ from splitvote.nemesis.fault import Plan, Request, Seen, Site, aim_at_serving
 from splitvote.nemesis.process import prove_up
 from splitvote.nemesis.proof import Proof, await_proof
 from splitvote.nemesis.quorum import Effect
-from splitvote.nemesis.targets import fraction
+from splitvote.nemesis.targets import between, fraction
 
 REACHED_BOUND_S: Final = 20.0
 """How long a point that panics may take to be come by."""
@@ -55,8 +55,7 @@ class FailpointFault:
         if not points:
             return Plan((), aimed.detail, "the binary of the nodes it could hit has no point")
         point = points[int(fraction(request.pick, 0) * len(points))]
-        low_ms, high_ms = SLEEP_MS
-        terms = f"sleep({int(low_ms + fraction(request.pick, 1) * (high_ms - low_ms))})" if self.sleeps else "panic"
+        terms = f"sleep({int(between(request.pick, 1, SLEEP_MS))})" if self.sleeps else "panic"
         return Plan(aimed.targets, aimed.detail | {"point": point, "terms": terms})
 
     def effect(self, plan: Plan) -> Effect:
@@ -114,8 +113,7 @@ class FailpointFault:
     async def prove_stop(self, plan: Plan, site: Site, seen: Seen) -> Proof:
         """See ``Fault``."""
         back = await prove_up(plan.targets, site)
-        held = [node for node in plan.targets if node not in site.others.down]
-        on = [node for node in held if (await _known(node, site)).get(plan.detail["point"])]
+        on = [node for node in site.spared(plan.targets) if (await _known(node, site)).get(plan.detail["point"])]
         words = f"{plan.detail['point']} still on on {', '.join(on)}" if on else f"{plan.detail['point']} off"
         return back & Proof(not on, words)
 

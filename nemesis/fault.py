@@ -11,7 +11,8 @@ could not do what we wanted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
@@ -25,6 +26,7 @@ from splitvote.nemesis.quorum import NO_EFFECT, Effect, has_quorum, serving, uni
 from splitvote.nemesis.targets import choose
 
 C = TypeVar("C")
+T = TypeVar("T")
 
 Seen = dict[str, Any]
 """What ``start`` or ``stop`` saw, for the proof that follows."""
@@ -95,6 +97,10 @@ class Site:
         """Whether the other faults leave a quorum."""
         return has_quorum(self.nodes, self.others)
 
+    def spared(self, nodes: Iterable[str]) -> list[str]:
+        """Those of these nodes that no other fault holds down."""
+        return [node for node in nodes if node not in self.others.down]
+
     def must_serve(self, node: str) -> bool:
         """Whether the other faults leave this node no excuse for not serving."""
         return node in serving(self.nodes, self.others)
@@ -157,6 +163,30 @@ class Fault(Protocol):
         ...
 
 
+def missing(cluster: Cluster, needed: Iterable[type[Any]]) -> list[str]:
+    """The names of those of these capabilities that the cluster has not."""
+    return [kind.__name__ for kind in needed if cluster.capability(kind) is None]
+
+
+def lacking(cluster: Cluster, needed: Iterable[type[Any]]) -> str | None:
+    """``missing`` as what keeps a cluster from a fault; None where nothing is."""
+    names = missing(cluster, needed)
+    return f"it has no {', '.join(names)}" if names else None
+
+
+async def insist(change: Callable[[], Awaitable[T]], *, bound_s: float, retry_s: float) -> T:
+    """Do it again until the cluster has it; raises the last NemesisError when the bound is over."""
+    loop = asyncio.get_running_loop()
+    deadline_s = loop.time() + bound_s
+    while True:
+        try:
+            return await change()
+        except NemesisError:
+            if loop.time() + retry_s > deadline_s:
+                raise
+        await asyncio.sleep(retry_s)
+
+
 async def replan(request: Request, site: Site) -> Plan:
     """An earlier run's plan as it was, but for who leads now."""
     assert request.detail is not None
@@ -171,8 +201,7 @@ async def aim(request: Request, site: Site) -> Plan:
 
     The plan's detail tells who led, and in which term, when that was asked.
     """
-    nodes, down = site.nodes, site.others.down
-    standing = [node for node in nodes if node not in down]
+    nodes, standing = site.nodes, site.spared(site.nodes)
     if request.targets:
         return Plan(tuple(node for node in nodes if node in request.targets), {"select": "list"})
     detail: dict[str, Any] = {"select": request.select, "pick": request.pick}
@@ -216,7 +245,12 @@ def leader_of(samples: dict[str, MemberSample]) -> tuple[str, int] | None:
 
 
 async def prove_new_leader(plan: Plan, site: Site, effect: Effect) -> Proof:
-    """For a fault that hit the leader: a member that was not hit leads, in a later term.
+    """For a fault that hit the leader: a member that was not hit leads, in a later term."""
+    return await prove_later_term(plan, site, effect, without=plan.targets)
+
+
+async def prove_later_term(plan: Plan, site: Site, effect: Effect, *, without: Sequence[str] = ()) -> Proof:
+    """For a fault that hit the leader: somebody leads in a later term, and is none of ``without``, who are not asked.
 
     Nothing is asked for where the plan does not hit a leader, or leaves no quorum.
     """
@@ -226,14 +260,13 @@ async def prove_new_leader(plan: Plan, site: Site, effect: Effect) -> Proof:
 
     async def look() -> Proof:
         samples = await site.samples()
-        beside = {node: sample for node, sample in samples.items() if node not in plan.targets}
+        beside = {node: sample for node, sample in samples.items() if node not in without}
         now = leader_of(beside)
         if now is None:
             return Proof(False, f"after {before} (term {term}) nobody is known to lead")
         leader, later = now
         seen = {"old_leader": before, "old_term": term, "new_leader": leader, "new_term": later}
-        return Proof(
-            leader not in plan.targets and later > term, f"{before} led in term {term}, {leader} in {later}", seen
-        )
+        return Proof(leader not in without and later > term, f"{before} led in term {term}, {leader} in {later}", seen)
 
-    return await await_proof(look, what="another leader", bound_s=NEW_LEADER_BOUND_S)
+    what = "another leader" if without else "a leader in a later term"
+    return await await_proof(look, what=what, bound_s=NEW_LEADER_BOUND_S)

@@ -15,7 +15,7 @@ from typing import Any, Final
 from splitvote.harness.cluster import LinkCounter, Links, LinkShape, Pair
 from splitvote.nemesis.fault import Seen, Site
 from splitvote.nemesis.proof import Proof, await_proof
-from splitvote.nemesis.targets import fraction
+from splitvote.nemesis.targets import between
 
 LOSSY_BOUND_S: Final = 30.0
 WHOLE_BOUND_S: Final = 30.0
@@ -29,7 +29,7 @@ _SHARE: Final = (0.05, 0.25)
 
 def share(pick: int) -> float:
     """The share that ``pick`` stands for."""
-    return round(_SHARE[0] + fraction(pick, 0) * (_SHARE[1] - _SHARE[0]), 3)
+    return round(between(pick, 0, _SHARE), 3)
 
 
 async def prove_lossy(pairs: Sequence[Pair], shape: LinkShape, site: Site, seen: Seen) -> Proof:

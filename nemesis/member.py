@@ -17,15 +17,14 @@ read, and that the process of a removed member ends by itself and says why.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Final, TypeVar
 
 from splitvote.harness.cluster import Cluster, Health, MemberRole, Members, Process, Roles
 from splitvote.harness.errors import NemesisError
-from splitvote.nemesis.fault import Plan, Request, Seen, Site, aim_at_serving, prove_new_leader
+from splitvote.nemesis.fault import Plan, Request, Seen, Site, aim_at_serving, insist, lacking, prove_new_leader
 from splitvote.nemesis.proof import Proof, await_proof
 from splitvote.nemesis.quorum import Effect, has_quorum
 from splitvote.nemesis.roster import (
@@ -47,6 +46,8 @@ HINDERED_BOUND_S: Final = 8.0
 RETRY_S: Final = 0.5
 LEAST_NODES: Final = 3
 """With two, adding the second again would need its vote."""
+
+T = TypeVar("T")
 
 FAMILY: Final = "member"
 
@@ -75,8 +76,7 @@ class MemberFault:
         """See ``Fault``."""
         if len(cluster.nodes) < LEAST_NODES:
             return f"it has {len(cluster.nodes)} nodes where {LEAST_NODES} are needed"
-        missing = [kind.__name__ for kind in (Members, Process, Health, Roles) if cluster.capability(kind) is None]
-        return f"it has no {', '.join(missing)}" if missing else None
+        return lacking(cluster, (Members, Process, Health, Roles))
 
     async def plan(self, request: Request, site: Site) -> Plan:
         """See ``Fault``; one change at a time, and as many targets as a majority can do without."""
@@ -209,20 +209,15 @@ async def _await_answer(node: str, site: Site) -> None:
         raise _RefusedError(joined.words)
 
 
-async def _tried(site: Site, what: str, change: Callable[[], Awaitable[Any]]) -> Any:
+async def _tried(site: Site, what: str, change: Callable[[], Awaitable[T]]) -> T:
     """Do it again until the cluster has it; _RefusedError with its last words when the bound is over."""
-    loop = asyncio.get_running_loop()
     others = site.others
     hindered = others.down or others.cut or others.strained or others.absent
     bound_s = HINDERED_BOUND_S if hindered else CHANGE_BOUND_S
-    deadline_s = loop.time() + bound_s
-    while True:
-        try:
-            return await change()
-        except NemesisError as refusal:
-            if loop.time() + RETRY_S > deadline_s:
-                raise _RefusedError(f"not within {bound_s:g} s: {what}: {refusal}") from None
-        await asyncio.sleep(RETRY_S)
+    try:
+        return await insist(change, bound_s=bound_s, retry_s=RETRY_S)
+    except NemesisError as refusal:
+        raise _RefusedError(f"not within {bound_s:g} s: {what}: {refusal}") from None
 
 
 # What is seen of it.

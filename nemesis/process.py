@@ -61,7 +61,7 @@ class ProcessFault:
     async def start(self, plan: Plan, site: Site) -> Seen:
         """See ``Fault``; a member that has ended by itself before is left as it is."""
         process = site.need(Process)
-        ended = [node for node in plan.targets if await process.state(node) is ProcessState.STOPPED]
+        ended = await stopped(process, plan.targets)
         await _each(self.begin, process, [node for node in plan.targets if node not in ended])
         return {"ended_before": ended}
 
@@ -75,12 +75,17 @@ class ProcessFault:
     async def stop(self, plan: Plan, site: Site) -> Seen:
         """See ``Fault``; a node that another fault holds down is left to that fault."""
         process = site.need(Process)
-        await _each(self.end, process, [node for node in plan.targets if node not in site.others.down])
+        await _each(self.end, process, site.spared(plan.targets))
         return {}
 
     async def prove_stop(self, plan: Plan, site: Site, seen: Seen) -> Proof:
         """See ``Fault``."""
         return await prove_up(plan.targets, site)
+
+
+async def stopped(process: Process, nodes: Sequence[str]) -> list[str]:
+    """Those of these nodes whose process is gone."""
+    return [node for node in nodes if await process.state(node) is ProcessState.STOPPED]
 
 
 async def prove_down(targets: Sequence[str], site: Site, state: ProcessState) -> Proof:
@@ -100,7 +105,7 @@ async def prove_down(targets: Sequence[str], site: Site, state: ProcessState) ->
 async def prove_up(targets: Sequence[str], site: Site) -> Proof:
     """Every target that no other fault holds down runs, and answers if the other faults leave it no excuse."""
     process = site.need(Process)
-    nodes = [node for node in targets if node not in site.others.down]
+    nodes = site.spared(targets)
 
     async def look() -> Proof:
         states = {node: await process.state(node) for node in nodes}

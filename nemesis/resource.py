@@ -21,7 +21,7 @@ from splitvote.nemesis.fault import Plan, Request, Seen, Site, aim_at_serving
 from splitvote.nemesis.process import prove_up
 from splitvote.nemesis.proof import Proof, await_proof
 from splitvote.nemesis.quorum import Effect
-from splitvote.nemesis.targets import fraction
+from splitvote.nemesis.targets import between
 
 CPUS: Final = (0.01, 0.03)
 IO_BYTES_S: Final = (20_000.0, 100_000.0)
@@ -64,8 +64,7 @@ class ResourceFault:
         """See ``Fault``; descriptors are limited to fewer than are open now: those stay, and not one is to be had."""
         aimed = await aim_at_serving(request, site)
         if self.range is not None:
-            low, high = self.range
-            amounts = dict.fromkeys(aimed.targets, low + fraction(request.pick, 0) * (high - low))
+            amounts = dict.fromkeys(aimed.targets, between(request.pick, 0, self.range))
         else:
             usage = {node: await _usage_of(node, site) for node in aimed.targets}
             amounts = {node: int(SHARE_OF_FDS * used.fds) for node, used in usage.items() if used is not None}
@@ -131,7 +130,7 @@ class ResourceFault:
         back = await prove_up(plan.targets, site)
         if not back.holds:
             return back
-        held = [node for node in plan.targets if node not in site.others.down]
+        held = site.spared(plan.targets)
         now = {node: await _usage_of(node, site) for node in held}
         amounts = plan.detail["amounts"]
         limited = [node for node, used in now.items() if used is None or self._is_limited(used, amounts[node])]

@@ -12,15 +12,14 @@ term.  There is nothing to undo, unless the harness ended in the middle of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-from splitvote.harness.cluster import Cluster, Process, ProcessState
-from splitvote.nemesis.fault import NEW_LEADER_BOUND_S, Plan, Request, Seen, Site, aim, leader_of
-from splitvote.nemesis.process import kill, prove_up, restart, stop
-from splitvote.nemesis.proof import NOTHING_TO_PROVE, Proof, await_proof
-from splitvote.nemesis.quorum import Effect, has_quorum
+from splitvote.harness.cluster import Cluster, Process
+from splitvote.nemesis.fault import Plan, Request, Seen, Site, aim, prove_later_term
+from splitvote.nemesis.process import kill, prove_up, restart, stop, stopped
+from splitvote.nemesis.proof import Proof
+from splitvote.nemesis.quorum import NO_EFFECT, Effect
 from splitvote.nemesis.targets import fraction
 
 FEWEST_CRASHES: Final = 3
@@ -63,13 +62,13 @@ class RestartFault:
     async def start(self, plan: Plan, site: Site) -> Seen:
         """See ``Fault``; a member that has ended by itself before is left as it is."""
         process = site.need(Process)
-        ended = await _in_state(plan.targets, process, ProcessState.STOPPED)
+        ended = await stopped(process, plan.targets)
         nodes = [node for node in plan.targets if node not in ended]
         gone: dict[str, int] = dict.fromkeys(nodes, 0)
         for wait_ms in (0.0, *plan.detail["waits_ms"]):
             await asyncio.sleep(wait_ms / 1e3)
             await (stop if self.by == "stop" else kill)(process, nodes)
-            for node in await _in_state(nodes, process, ProcessState.STOPPED):
+            for node in await stopped(process, nodes):
                 gone[node] += 1
             await restart(process, nodes)
         return {"ended_before": ended, "gone": gone}
@@ -82,34 +81,17 @@ class RestartFault:
         words += [f"{node} was gone {times} of {wanted} times" for node, times in gone.items()]
         was = Proof(not ended and all(times == wanted for times in gone.values()), "; ".join(words), {"gone": gone})
         back = was & await prove_up(plan.targets, site)
-        return back & await self._prove_later_term(plan, site) if back.holds else back
-
-    async def _prove_later_term(self, plan: Plan, site: Site) -> Proof:
-        """Somebody leads in a later term, perhaps the one that did: it was back for the election."""
-        leader, term = plan.detail.get("leader"), plan.detail.get("term") or 0
-        if leader not in plan.targets or not has_quorum(site.nodes, site.others):
-            return NOTHING_TO_PROVE
-
-        async def look() -> Proof:
-            now, later = leader_of(await site.samples()) or (None, 0)
-            told = f"{leader} led in term {term}, {now or 'nobody'} leads" + (f" in {later}" if now else "")
-            seen: dict[str, Any] = {"old_leader": leader, "old_term": term, "new_leader": now, "new_term": later}
-            return Proof(later > term, told, seen)
-
-        return await await_proof(look, what="a leader in a later term", bound_s=NEW_LEADER_BOUND_S)
+        # The leader may lead again: it was back for the election.
+        return back & await prove_later_term(plan, site, NO_EFFECT) if back.holds else back
 
     async def stop(self, plan: Plan, site: Site) -> Seen:
         """See ``Fault``."""
-        await restart(site.need(Process), [node for node in plan.targets if node not in site.others.down])
+        await restart(site.need(Process), site.spared(plan.targets))
         return {}
 
     async def prove_stop(self, plan: Plan, site: Site, seen: Seen) -> Proof:
         """See ``Fault``."""
         return await prove_up(plan.targets, site)
-
-
-async def _in_state(nodes: Sequence[str], process: Process, state: ProcessState) -> list[str]:
-    return [node for node in nodes if await process.state(node) is state]
 
 
 RESTART: Final = (

@@ -72,7 +72,7 @@ async def prove_back(targets: Sequence[str], site: Site) -> Proof:
     Not of those that other faults hold down or keep from serving.
     """
     members, process = site.need(Members), site.need(Process)
-    held = [node for node in targets if node not in site.others.down]
+    held = site.spared(targets)
 
     async def look() -> Proof:
         try:

@@ -16,7 +16,7 @@ from typing import Any, Final
 from splitvote.harness.cluster import Health, LinkCounter, Links, LinkShape, Pair
 from splitvote.nemesis.fault import Site
 from splitvote.nemesis.proof import Proof, await_proof
-from splitvote.nemesis.targets import fraction
+from splitvote.nemesis.targets import between
 
 SLOW_BOUND_S: Final = 20.0
 FAST_BOUND_S: Final = 20.0
@@ -58,11 +58,11 @@ def jitter(pick: int) -> LinkShape:
 
 def rate(pick: int) -> LinkShape:
     """The rate that ``pick`` stands for."""
-    return LinkShape(rate_bytes_s=round(_RATE_BYTES_S[0] + fraction(pick, 0) * (_RATE_BYTES_S[1] - _RATE_BYTES_S[0])))
+    return LinkShape(rate_bytes_s=round(between(pick, 0, _RATE_BYTES_S)))
 
 
 def _delay_ms(pick: int) -> float:
-    return round(_DELAY_MS[0] + fraction(pick, 0) * (_DELAY_MS[1] - _DELAY_MS[0]), 1)
+    return round(between(pick, 0, _DELAY_MS), 1)
 
 
 def limit_ms(shape: LinkShape, before: Reads) -> float:

@@ -44,6 +44,12 @@ def fraction(pick: int, lane: int) -> float:
     return (draw(op_entropy(pick, 1), lane) >> 11) * 2.0**-53
 
 
+def between(pick: int, lane: int, bounds: tuple[float, float]) -> float:
+    """A number between the bounds that ``pick`` stands for, any as likely as another."""
+    low, high = bounds
+    return low + fraction(pick, lane) * (high - low)
+
+
 def is_possible(select: str, nodes: Sequence[str]) -> bool:
     """Whether a selection takes anybody at all of so many nodes; raises NemesisError for an unknown one."""
     return _size(select, len(nodes)) > 0

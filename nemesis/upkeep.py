@@ -19,7 +19,7 @@ from typing import Any, Final
 from splitvote.harness.cluster import Auth, Cluster, Upkeep
 from splitvote.harness.errors import NemesisError
 from splitvote.nemesis.admin import FAMILY, AdminCall
-from splitvote.nemesis.fault import Plan, Request, Seen, Site, aim_at_serving
+from splitvote.nemesis.fault import Plan, Request, Seen, Site, aim_at_serving, insist, lacking
 from splitvote.nemesis.proof import Proof, await_proof
 from splitvote.nemesis.quorum import Effect
 
@@ -89,7 +89,7 @@ class Switch:
 
     def lacks(self, cluster: Cluster) -> str | None:
         """See ``Fault``."""
-        return None if cluster.capability(self.needs) else f"it has no {self.needs.__name__}"
+        return lacking(cluster, (self.needs,))
 
     async def plan(self, request: Request, site: Site) -> Plan:
         """See ``Fault``; one node is named in it, though it meets all of them."""
@@ -104,7 +104,7 @@ class Switch:
 
     async def start(self, plan: Plan, site: Site) -> Seen:
         """See ``Fault``."""
-        return await _insist(self.on, plan, site)
+        return await _switched(self.on, plan, site)
 
     async def prove_start(self, plan: Plan, site: Site, seen: Seen) -> Proof:
         """See ``Fault``."""
@@ -112,7 +112,7 @@ class Switch:
 
     async def stop(self, plan: Plan, site: Site) -> Seen:
         """See ``Fault``."""
-        return await _insist(self.off, plan, site)
+        return await _switched(self.off, plan, site)
 
     async def prove_stop(self, plan: Plan, site: Site, seen: Seen) -> Proof:
         """See ``Fault``."""
@@ -132,19 +132,13 @@ class Switch:
         return await await_proof(look, what=f"{self.name} {'on' if is_on else 'off'}", bound_s=KNOWN_BOUND_S)
 
 
-async def _insist(act: Act, plan: Plan, site: Site) -> Seen:
+async def _switched(act: Act, plan: Plan, site: Site) -> Seen:
     """Do it until the cluster has it, or tell what it said when the bound is over."""
-    loop = asyncio.get_running_loop()
-    deadline_s = loop.time() + CALL_BOUND_S
-    while True:
-        try:
-            await act(plan, site)
-        except NemesisError as refusal:
-            if loop.time() + RETRY_S > deadline_s:
-                return {"refusal": f"not within {CALL_BOUND_S:g} s: {refusal}"}
-        else:
-            return {}
-        await asyncio.sleep(RETRY_S)
+    try:
+        await insist(lambda: act(plan, site), bound_s=CALL_BOUND_S, retry_s=RETRY_S)
+    except NemesisError as refusal:
+        return {"refusal": f"not within {CALL_BOUND_S:g} s: {refusal}"}
+    return {}
 
 
 async def _raise_no_space(plan: Plan, site: Site) -> None:

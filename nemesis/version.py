@@ -10,13 +10,13 @@ and it serves linearizable reads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from splitvote.harness.cluster import Cluster, Process, ProcessState, Versions
-from splitvote.nemesis.fault import Plan, Request, Seen, Site, aim_at_serving
-from splitvote.nemesis.process import prove_up, stop
+from splitvote.harness.cluster import Cluster, Process, Versions
+from splitvote.nemesis.fault import Plan, Request, Seen, Site, aim_at_serving, missing
+from splitvote.nemesis.process import prove_up, stop, stopped
 from splitvote.nemesis.proof import Proof, await_proof
 from splitvote.nemesis.quorum import NO_EFFECT, Effect, has_quorum
 
@@ -37,9 +37,8 @@ class VersionFault:
 
     def lacks(self, cluster: Cluster) -> str | None:
         """See ``Fault``."""
-        missing = [kind.__name__ for kind in (Versions, Process) if cluster.capability(kind) is None]
-        if missing:
-            return f"it has no second version to start nodes with ({', '.join(missing)}); --upgrade names one"
+        if names := missing(cluster, (Versions, Process)):
+            return f"it has no second version to start nodes with ({', '.join(names)}); --upgrade names one"
         return None
 
     async def plan(self, request: Request, site: Site) -> Plan:
@@ -59,8 +58,7 @@ class VersionFault:
     async def start(self, plan: Plan, site: Site) -> Seen:
         """See ``Fault``; a member that has ended by itself before is left as it is."""
         process = site.need(Process)
-        ended = [node for node in plan.targets if await process.state(node) is ProcessState.STOPPED]
-        if ended:
+        if ended := await stopped(process, plan.targets):
             return {"failure": f"had ended before: {', '.join(ended)}"}
         return await _roll(dict.fromkeys(plan.targets, plan.detail["to"]), site)
 
@@ -84,7 +82,7 @@ def _before(plan: Plan) -> dict[str, str]:
 async def _roll(wanted: Mapping[str, str], site: Site) -> Seen:
     """Bring each node to its version, one after another; ends at the first that does not come back."""
     versions, process = site.need(Versions), site.need(Process)
-    for node in [node for node in wanted if node not in site.others.down]:
+    for node in site.spared(wanted):
         running = (await versions.running(timeout_s=READ_TIMEOUT_S)).get(node)
         if running == wanted[node] == versions.in_use(node):
             continue
@@ -102,7 +100,7 @@ async def _roll(wanted: Mapping[str, str], site: Site) -> Seen:
 async def _prove(wanted: Mapping[str, str], site: Site, seen: Seen) -> Proof:
     if "failure" in seen:
         return Proof(False, seen["failure"])
-    held: Sequence[str] = [node for node in wanted if node not in site.others.down]
+    held = site.spared(wanted)
 
     async def look() -> Proof:
         running = await site.need(Versions).running(timeout_s=READ_TIMEOUT_S)
