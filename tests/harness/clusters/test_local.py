@@ -6,9 +6,9 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import pytest
 
@@ -16,6 +16,7 @@ from splitvote.harness.cluster import (
     Admin,
     Data,
     Health,
+    LinkCounter,
     Links,
     LinkShape,
     Logs,
@@ -91,6 +92,31 @@ async def put(cluster: LocalCluster, node: str, *, timeout_s: float = 5.0) -> in
 def around(node: str, others: Iterable[str]) -> list[Pair]:
     """All links of a node, both ways."""
     return [pair for other in others if other != node for pair in ((node, other), (other, node))]
+
+
+class Isolated(NamedTuple):
+    """A leader that nobody hears, who leads in its stead, and the links' counters since."""
+
+    leader: str
+    successor: str
+    before: Mapping[Pair, LinkCounter]
+    after: Mapping[Pair, LinkCounter]
+
+
+async def isolate_the_leader(cluster: LocalCluster, *, read_timeout_s: float) -> Isolated:
+    """Cut a leader off: another leads and takes writes, it alone serves nothing, and nothing goes over its links."""
+    links = having(cluster, Links)
+    leader = await a_leader(cluster)
+    cut = around(leader, cluster.nodes)
+    await links.cut(cut)
+    before = await links.counters()
+    successor = await a_leader(cluster, other_than=leader)
+    await put(cluster, successor)
+    assert list(await having(cluster, Health).unready(cluster.nodes, timeout_s=read_timeout_s)) == [leader]
+    after = await links.counters()
+    assert all(after[pair].delivered_bytes == before[pair].delivered_bytes for pair in cut)
+    assert any(after[pair].offered_bytes > before[pair].offered_bytes for pair in cut)
+    return Isolated(leader, successor, before, after)
 
 
 @pytest.fixture
@@ -257,16 +283,8 @@ def test_a_member_that_dies_by_itself_is_stopped_and_can_be_started(on_cluster, 
 def test_an_isolated_leader_is_replaced_and_comes_back(on_cluster) -> None:
     async def scene(cluster: LocalCluster) -> None:
         links = having(cluster, Links)
-        leader = await a_leader(cluster)
-        cut = around(leader, cluster.nodes)
-        await links.cut(cut)
-        before = await links.counters()
-        successor = await a_leader(cluster, other_than=leader)
-        await put(cluster, successor)
-        assert list(await having(cluster, Health).unready(cluster.nodes, timeout_s=0.3)) == [leader]
-        after = await links.counters()
-        assert all(after[pair].delivered_bytes == before[pair].delivered_bytes for pair in cut)
-        assert any(after[pair].offered_bytes > before[pair].offered_bytes for pair in cut)
+        isolated = await isolate_the_leader(cluster, read_timeout_s=0.3)
+        leader, successor, before, after = isolated.leader, isolated.successor, isolated.before, isolated.after
         assert all(
             after[successor, other].delivered_bytes > before[successor, other].delivered_bytes
             for other in cluster.nodes

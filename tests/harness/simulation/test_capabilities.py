@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import functools
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
-from splitvote.harness import clock
 from splitvote.harness.cluster import (
     CLIENT,
     Admin,
@@ -32,40 +30,12 @@ from splitvote.harness.errors import NemesisError, TransportError
 from splitvote.harness.etcd import methods as m
 from splitvote.harness.etcd.stubs import rpc_pb2 as pb
 from splitvote.harness.simulation.cluster import SimulatedCluster
-from splitvote.harness.simulation.options import ServerOptions
+from tests.harness.simulation import scenes
+from tests.harness.simulation.scenes import SNAPSHOTS_OFTEN, eventually, ready, the
 
-C = TypeVar("C")
-
-SNAPSHOTS_OFTEN = ServerOptions(snapshot_count=20, catch_up_entries=5)
 TIMEOUT_S = 5.0
 
-
-def on_cluster(
-    directory: Path,
-    body: Callable[[SimulatedCluster], Awaitable[None]],
-    *,
-    nodes: int = 3,
-    options: ServerOptions | None = None,
-) -> SimulatedCluster:
-    """Run a body on a cluster that is up."""
-    cluster = SimulatedCluster(directory=directory, nodes=nodes, seed=5, options=options)
-
-    async def main() -> None:
-        await cluster.up()
-        try:
-            await body(cluster)
-        finally:
-            await cluster.down()
-
-    clock.run(main())
-    return cluster
-
-
-def the(cluster: SimulatedCluster, kind: type[C]) -> C:
-    """A capability that there must be."""
-    capability = cluster.capability(kind)
-    assert capability is not None
-    return capability
+on_cluster = functools.partial(scenes.on_cluster, seed=5)
 
 
 async def put(cluster: SimulatedCluster, node: str, value: str, *, timeout_s: float = TIMEOUT_S) -> None:
@@ -77,21 +47,6 @@ async def get(cluster: SimulatedCluster, node: str) -> str:
         m.RANGE, pb.RangeRequest(key=b"k", serializable=True), timeout_s=TIMEOUT_S
     )
     return answer.kvs[0].value.decode() if answer.kvs else ""
-
-
-async def eventually(look: Callable[[], Awaitable[bool]], bound_s: float = 30.0) -> None:
-    loop = asyncio.get_running_loop()
-    deadline_s = loop.time() + bound_s
-    while not await look():
-        assert loop.time() < deadline_s, "it did not come about"
-        await asyncio.sleep(0.05)
-
-
-async def ready(cluster: SimulatedCluster, *nodes: str) -> None:
-    async def look() -> bool:
-        return not await the(cluster, Health).unready(nodes or cluster.nodes)
-
-    await eventually(look)
 
 
 async def gone(cluster: SimulatedCluster, node: str) -> None:

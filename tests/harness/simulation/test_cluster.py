@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
@@ -19,29 +19,8 @@ from splitvote.harness.simulation.cluster import SimulatedCluster
 from splitvote.harness.simulation.context import CanceledError, Context, DeadlineExceededError, StoppedError
 from splitvote.harness.simulation.messages import Message
 from splitvote.harness.simulation.mutants import Mutants
-from splitvote.harness.simulation.options import ServerOptions
 from splitvote.harness.simulation.server import DATA_DIR_WORDS
-
-Body = Callable[[SimulatedCluster], Awaitable[None]]
-
-SNAPSHOTS_OFTEN = ServerOptions(snapshot_count=20, catch_up_entries=5)
-
-
-def on_cluster(
-    directory: Path, body: Body, *, nodes: int = 3, seed: int = 1, options: ServerOptions | None = None
-) -> SimulatedCluster:
-    """Run a test's body on a cluster that is up."""
-    cluster = SimulatedCluster(directory=directory, nodes=nodes, seed=seed, options=options)
-
-    async def main() -> None:
-        await cluster.up()
-        try:
-            await body(cluster)
-        finally:
-            await cluster.down()
-
-    clock.run(main())
-    return cluster
+from tests.harness.simulation.scenes import SNAPSHOTS_OFTEN, eventually, on_cluster, ready
 
 
 async def put(cluster: SimulatedCluster, node: str, value: bytes, *, timeout_s: float = 2.0) -> int:
@@ -53,24 +32,6 @@ async def get(cluster: SimulatedCluster, node: str, *, serializable: bool = Fals
     request = pb.RangeRequest(key=b"k", serializable=serializable)
     answer = await cluster.connections()[node].unary(m.RANGE, request, timeout_s=timeout_s)
     return answer.kvs[0].value if answer.kvs else b""
-
-
-async def eventually(look: Callable[[], Awaitable[bool]], bound_s: float = 30.0) -> None:
-    loop = asyncio.get_running_loop()
-    deadline_s = loop.time() + bound_s
-    while not await look():
-        assert loop.time() < deadline_s, "it did not come about"
-        await asyncio.sleep(0.05)
-
-
-async def ready(cluster: SimulatedCluster, *nodes: str) -> None:
-    health = cluster.capability(Health)
-    assert health is not None
-
-    async def look() -> bool:
-        return not await health.unready(nodes or cluster.nodes)
-
-    await eventually(look)
 
 
 async def leader_of(cluster: SimulatedCluster) -> str:
