@@ -29,7 +29,7 @@ from splitvote.harness.backends import (
     wall_clock,
 )
 from splitvote.harness.cluster import Archivist, Clock, Data
-from splitvote.harness.errors import ConfigError
+from splitvote.harness.errors import OWN_FAILURE_EXIT, ConfigError
 from splitvote.harness.generator import Generator, clients, nemesis, time_limit
 from splitvote.harness.jsonl import read_all
 from splitvote.harness.judge import checkers_of_run, judge, overall, verdict_lines, workloads_of
@@ -63,7 +63,6 @@ if TYPE_CHECKING:
 Schedule = Callable[[], Iterator[Turn]] | Replay
 """Turns drawn from the seed, without end, or those of an earlier run."""
 
-OWN_FAILURE_EXIT: Final = 3
 SHORTEST_INTERVAL_S: Final = 1.5
 SEEN_SHARE: Final = 0.7
 """A fault that the timeline begins within this share of the time is expected to be seen: it is a rough guess."""

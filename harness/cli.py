@@ -12,17 +12,20 @@ import sys
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from splitvote import __version__
-from splitvote.harness.errors import ConfigError, SplitvoteError, unknown
+from splitvote.harness.errors import INTERRUPTED_EXIT, ConfigError, SplitvoteError, unknown
+
+if TYPE_CHECKING:
+    from splitvote.harness.exploration import Until
+    from splitvote.harness.seeds import Keep
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 USAGE_EXIT: Final = 64
-INTERRUPTED_EXIT: Final = 130
 CLUSTERS: Final = ("local", "netns", "sim")
 EXPORTS: Final = ("edn", "jsonl", "parquet")
 LISTS: Final = ("all", "workloads", "faults", "clusters", "models", "checkers", "mutants")
@@ -350,15 +353,13 @@ _EXECUTOR: Final = click.option(
 @_JOBS
 @_EXECUTOR
 @_with(_LOAD)
-def explore(seeds: str, until: str, keep: str, jobs: int | None, executor: str, **options: Any) -> None:
+def explore(seeds: str, until: Until, keep: Keep, jobs: int | None, executor: str, **options: Any) -> None:
     """Run many seeds of WORKLOAD on the simulated cluster; keep those that are not VALID, each with its command."""
     from splitvote.harness.campaign import RunOptions
     from splitvote.harness.exploration import explore_and_tell, parse_seeds
 
     wanted = RunOptions(cluster="sim", seed=None, **_parsed(options))
-    sys.exit(
-        explore_and_tell(wanted, parse_seeds(seeds), executor=executor, jobs=jobs, keep=keep, until=until)  # type: ignore[arg-type]  # click.Choice has checked both
-    )
+    sys.exit(explore_and_tell(wanted, parse_seeds(seeds), executor=executor, jobs=jobs, keep=keep, until=until))
 
 
 @cli.command()

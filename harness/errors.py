@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from typing import Final
+
+OWN_FAILURE_EXIT: Final = 3
+INTERRUPTED_EXIT: Final = 130
 
 
 class SplitvoteError(Exception):
     """Anything splitvote raises on purpose; the command line prints it as one line, without a traceback."""
 
-    exit_code = 3
+    exit_code = OWN_FAILURE_EXIT
 
 
 class ConfigError(SplitvoteError):

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
-from splitvote.harness.errors import ConfigError, SplitvoteError
+from splitvote.harness.errors import INTERRUPTED_EXIT, OWN_FAILURE_EXIT, ConfigError
 from splitvote.harness.result import Verdict, worst
-from splitvote.harness.seeds import Keep, Pool, SeedOutcome, replay, run_seed
+from splitvote.harness.seeds import Keep, Pool, SeedOutcome, replay, run_seed, settled
 
 if TYPE_CHECKING:
     from splitvote.harness.campaign import RunOptions
@@ -24,8 +24,6 @@ Until = Literal["all", "first"]
 """Whether every seed is run, or the first that is INVALID ends it."""
 
 MOST_SEEDS: Final = 10_000_000
-OWN_FAILURE_EXIT: Final = 3
-INTERRUPTED_EXIT: Final = 130
 
 
 def parse_seeds(given: str) -> range:
@@ -43,7 +41,6 @@ def parse_seeds(given: str) -> range:
 class Exploration:
     """What has been found so far; ``failed`` are the seeds that were not VALID, in the order in which they ended."""
 
-    options: RunOptions
     seeds: int = 0
     verdicts: Counter[str] = field(default_factory=Counter)
     failed: list[SeedOutcome] = field(default_factory=list)
@@ -96,7 +93,7 @@ def explore_and_tell(
 
     console = Console(soft_wrap=True, highlight=False, markup=False)
     console.print(f"seeds {seeds[0]} to {seeds[-1]} of {options.workload}")
-    found = Exploration(options)
+    found = Exploration()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task("exploring", total=len(seeds))
@@ -132,12 +129,9 @@ def explore(
         raise ConfigError(f"--cluster {options.cluster}: seeds are explored on sim")
     with Pool(partial(_run, options, keep), kind=executor, jobs=jobs) as pool:
         for seed, outcome in pool.done(seeds):
-            if isinstance(outcome, SplitvoteError):
-                raise outcome
-            if isinstance(outcome, BaseException):
-                outcome = SeedOutcome(seed, failure=f"{type(outcome).__name__}: {outcome}")
-            yield outcome
-            if until == "first" and outcome.verdict is Verdict.INVALID:
+            known = settled(seed, outcome)
+            yield known
+            if until == "first" and known.verdict is Verdict.INVALID:
                 return
 
 

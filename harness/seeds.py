@@ -132,6 +132,15 @@ def _found(result: Result) -> Iterator[Found]:
         yield Found(result.checker, name, len(ends), None if first_ns is None else round(first_ns / 1e9, 3))
 
 
+def settled(seed: int, outcome: SeedOutcome | BaseException) -> SeedOutcome:
+    """What a pool gave for a seed: the end of its worker is the seed's failure, and our own errors are raised."""
+    if isinstance(outcome, SplitvoteError):
+        raise outcome
+    if isinstance(outcome, BaseException):
+        return SeedOutcome(seed, failure=f"{type(outcome).__name__}: {outcome}")
+    return outcome
+
+
 def command_of(options: RunOptions, seed: int) -> tuple[str, ...]:
     """The command line, without the program's name, that runs one seed of these options again."""
     words = ["run", options.workload, "--cluster", options.cluster, "--seed", str(seed), "--nodes", str(options.nodes)]

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from splitvote.harness.clusters.processes import Children, ProcessRecord, started, wait_gone
+from splitvote.harness.clusters.processes import Children, ProcessRecord, started
 from splitvote.harness.errors import NemesisError
 
 ANSWER_TIMEOUT_S: Final = 10.0
@@ -66,9 +66,7 @@ class ControlledProcess:
             self._streams[1].close()
             self._streams = None
         if self._process is not None:
-            self._process.kill()
-            if await wait_gone(self._process, timeout_s=ANSWER_TIMEOUT_S):
-                self._children.forget(self._process)
+            await self._children.end(self._process, timeout_s=ANSWER_TIMEOUT_S)
             self._process = None
 
     async def ask(self, request: dict[str, Any]) -> dict[str, Any]:

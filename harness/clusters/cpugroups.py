@@ -28,9 +28,13 @@ class CpuGroups:
     parent: Path
     version: Literal[1, 2]
 
+    def group(self, name: str) -> Path:
+        """The directory of the group of this name, whether there is one or not."""
+        return self.parent / f"{PREFIX}{name}"
+
     def limit(self, name: str, pid: int, cpus: float) -> Path:
         """Put a process into the group of this name, which may use so many processors; raises OSError."""
-        group = self.parent / f"{PREFIX}{name}"
+        group = self.group(name)
         group.mkdir(exist_ok=True)
         quota_us = max(LEAST_QUOTA_US, round(cpus * PERIOD_US))
         if self.version == 1:
@@ -43,7 +47,7 @@ class CpuGroups:
 
     def lift(self, name: str, pid: int | None) -> None:
         """Take a process back out, and remove the group; does nothing where there is none.  Raises OSError."""
-        group = self.parent / f"{PREFIX}{name}"
+        group = self.group(name)
         if not group.is_dir():
             return
         if pid is not None:
@@ -52,7 +56,7 @@ class CpuGroups:
 
     def limit_of(self, name: str) -> float | None:
         """How many processors the kernel says that the group may use; None for a group that there is not."""
-        group = self.parent / f"{PREFIX}{name}"
+        group = self.group(name)
         try:
             if self.version == 1:
                 return int((group / "cpu.cfs_quota_us").read_text()) / int((group / "cpu.cfs_period_us").read_text())
@@ -65,7 +69,7 @@ class CpuGroups:
         """For how long the group's processes were kept from running, all in all."""
         unit, per_s = ("throttled_time", 1e9) if self.version == 1 else ("throttled_usec", 1e6)
         try:
-            lines = (self.parent / f"{PREFIX}{name}" / "cpu.stat").read_text().splitlines()
+            lines = (self.group(name) / "cpu.stat").read_text().splitlines()
         except OSError:
             return 0.0
         return next((int(line.split()[1]) / per_s for line in lines if line.split()[0] == unit), 0.0)

@@ -8,6 +8,7 @@ https://github.com/etcd-io/gofail
 from __future__ import annotations
 
 import asyncio
+import functools
 import mmap
 import urllib.error
 import urllib.request
@@ -23,7 +24,13 @@ VARIABLE: Final = "GOFAIL_HTTP"
 
 
 def has_failpoints(binary: Path) -> bool:
-    """Whether a binary was built with gofail; raises OSError."""
+    """Whether a binary was built with gofail, looked up once for each file; raises OSError."""
+    found = binary.stat()
+    return _has_variable(binary, found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+@functools.cache
+def _has_variable(binary: Path, *identity: int) -> bool:
     with binary.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return content.find(VARIABLE.encode()) >= 0
 

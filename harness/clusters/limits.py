@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from splitvote.harness.cluster import Limits, Usage
-from splitvote.harness.clusters.cpugroups import PREFIX, CpuGroups, find_cpu_groups
+from splitvote.harness.clusters.cpugroups import CpuGroups, find_cpu_groups
+from splitvote.harness.clusters.processes import stat_fields
 from splitvote.harness.errors import NemesisError
 
 NO_IO: Final = (
@@ -54,16 +55,15 @@ class LocalResources:
         if isinstance(self._groups, str):
             return ()
         limited = (node for node, limits in self._limits.items() if limits.cpus is not None)
-        return tuple(str(self._groups.parent / f"{PREFIX}{self._group(node)}") for node in limited)
+        return tuple(str(self._groups.group(self._group(node))) for node in limited)
 
     def _group(self, node: str) -> str:
         return f"{self._name}-{node}"
 
     async def limit(self, node: str, limits: Limits) -> None:
         """See ``Resources.limit``."""
-        strange = [field for field in ("cpus", "io_bytes_s", "fds") if getattr(limits, field) is not None]
-        for field in strange:
-            if field not in self.supports:
+        for field in ("cpus", "io_bytes_s", "fds"):
+            if getattr(limits, field) is not None and field not in self.supports:
                 raise NemesisError(f"{field} of {node} cannot be limited: {self.refusal(field)}")
         self._limits[node] = limits
         self._note()
@@ -127,7 +127,7 @@ class LocalResources:
 
 
 def _cpu_ticks(pid: int) -> int:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    fields = stat_fields(f"/proc/{pid}/stat")
     return int(fields[11]) + int(fields[12])
 
 

@@ -30,7 +30,7 @@ from splitvote.harness.clusters.netlinks import NamespaceLinks
 from splitvote.harness.clusters.network import Place
 from splitvote.harness.clusters.packetfilter import FILTERS
 from splitvote.harness.clusters.ports import LOOPBACK
-from splitvote.harness.clusters.processes import CAN_TETHER, Children, ProcessRecord, started, wait_gone
+from splitvote.harness.clusters.processes import CAN_TETHER, Children, ProcessRecord, started
 from splitvote.harness.clusters.queueing import INTERFACE
 from splitvote.harness.errors import EnvironmentFailure
 
@@ -209,9 +209,7 @@ class NamespaceNetwork:
         """See ``Network.close``; the namespaces go with their last process and our own hold on them."""
         try:
             if self._gate is not None:
-                self._gate.kill()
-                if await wait_gone(self._gate, timeout_s=END_TIMEOUT_S):
-                    self._children.forget(self._gate)
+                await self._children.end(self._gate, timeout_s=END_TIMEOUT_S)
                 self._gate = self._gate_record = None
         finally:
             await self._keeper.close()

@@ -94,6 +94,12 @@ class Children:
         """Note that a child has ended and was waited for: its pid may be another's from now on."""
         self._tell_watchdog(f"-{child.pid}")
 
+    async def end(self, child: subprocess.Popen[bytes], *, timeout_s: float) -> None:
+        """Kill a child and wait for its end; one that does not end within the bound is not forgotten."""
+        child.kill()
+        if await wait_gone(child, timeout_s=timeout_s):
+            self.forget(child)
+
     def _tell_watchdog(self, line: str) -> None:
         if self._tethered:
             return
@@ -201,7 +207,7 @@ def thread_states(pid: int) -> set[str]:
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                states.add(_stat_fields(f"/proc/{pid}/task/{thread}/stat")[0])
+                states.add(stat_fields(f"/proc/{pid}/task/{thread}/stat")[0])
     except (FileNotFoundError, ProcessLookupError):
         return set()
     return states - _DEAD_STATES
@@ -212,7 +218,7 @@ def started(pid: int) -> str:
     if not CAN_TETHER:
         return _ps(pid, "lstart=").strip()
     try:
-        ticks = _stat_fields(f"/proc/{pid}/stat")[19]
+        ticks = stat_fields(f"/proc/{pid}/stat")[19]
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
@@ -229,7 +235,7 @@ def command_line(pid: int) -> list[str]:
         return []
 
 
-def _stat_fields(path: str) -> list[str]:
+def stat_fields(path: str) -> list[str]:
     """The fields of a stat file from the state on; the name before it may hold anything, parentheses too."""
     with open(path, encoding="utf-8", errors="replace") as file:
         return file.read().rpartition(")")[2].split()

@@ -18,7 +18,7 @@ from splitvote.harness.cluster import Admin, Archivist, Health, Members, Roles, 
 from splitvote.harness.errors import NemesisError, TransportError
 from splitvote.harness.etcd.archivist import EtcdArchivist
 from splitvote.harness.etcd.membership import EtcdMembers
-from splitvote.harness.etcd.methods import COMPACT, DEFRAGMENT, MEMBER_LIST, MOVE_LEADER, RANGE, STATUS
+from splitvote.harness.etcd.methods import COMPACT, DEFRAGMENT, MEMBER_LIST, MOVE_LEADER, PROBE, RANGE, STATUS
 from splitvote.harness.etcd.outcomes import classify
 from splitvote.harness.etcd.readings import read_members
 from splitvote.harness.etcd.rpc import Rpc, ask_all
@@ -26,7 +26,6 @@ from splitvote.harness.etcd.stubs import rpc_pb2 as pb
 from splitvote.harness.etcd.upkeep import EtcdUpkeep
 from splitvote.harness.recording import MemberReading, MemberSample
 
-PROBE_KEY: Final = b"splitvote/probe"
 """The key that probes read; nobody writes it, and reading it leaves no trace in the store."""
 
 ADMIN_TIMEOUT_S: Final = 5.0
@@ -121,7 +120,7 @@ class EtcdHealth:
         """See ``Health.unready``; a learner counts as unready, since it serves no linearizable reads."""
 
         async def probe(node: str, rpc: Rpc) -> None:
-            await rpc.unary(RANGE, pb.RangeRequest(key=PROBE_KEY, count_only=True), timeout_s=timeout_s)
+            await rpc.unary(RANGE, PROBE, timeout_s=timeout_s)
 
         answers = await ask_all({node: self._rpcs[node] for node in nodes}, probe)
         failed = {node: answer for node, answer in answers.items() if isinstance(answer, TransportError)}
@@ -153,8 +152,7 @@ class EtcdAdmin:
         raise NemesisError(f"no member would compact ({'; '.join(failures)}); compact while a majority serves")
 
     async def _compact(self, rpc: Rpc, keep: int) -> int:
-        probe = pb.RangeRequest(key=PROBE_KEY, count_only=True)
-        newest = (await rpc.unary(RANGE, probe, timeout_s=ADMIN_TIMEOUT_S)).header.revision
+        newest = (await rpc.unary(RANGE, PROBE, timeout_s=ADMIN_TIMEOUT_S)).header.revision
         revision = newest - keep
         if revision < 1:
             return 0

@@ -18,15 +18,13 @@ from typing import Any, Final
 
 from splitvote.harness.cluster import MemberRole
 from splitvote.harness.errors import NemesisError, TransportError
-from splitvote.harness.etcd.methods import MEMBER_ADD, MEMBER_LIST, MEMBER_PROMOTE, MEMBER_REMOVE, RANGE, Method
+from splitvote.harness.etcd.methods import MEMBER_ADD, MEMBER_LIST, MEMBER_PROMOTE, MEMBER_REMOVE, PROBE, RANGE, Method
 from splitvote.harness.etcd.outcomes import classify
 from splitvote.harness.etcd.rpc import Rpc, ask_all
 from splitvote.harness.etcd.stubs import rpc_pb2 as pb
 
 CHANGE_TIMEOUT_S: Final = 5.0
 """The bound on one call that changes the membership."""
-
-_PROBE: Final = pb.RangeRequest(key=b"splitvote/probe", count_only=True)
 
 
 class EtcdMembers:
@@ -48,7 +46,7 @@ class EtcdMembers:
         failures = []
         for node in self._in_turn():
             try:
-                await self._rpcs[node].unary(RANGE, _PROBE, timeout_s=timeout_s)
+                await self._rpcs[node].unary(RANGE, PROBE, timeout_s=timeout_s)
                 answer = await self._rpcs[node].unary(MEMBER_LIST, pb.MemberListRequest(), timeout_s=timeout_s)
             except TransportError as error:
                 failures.append(f"{node}: {classify(error, 'read').text}")

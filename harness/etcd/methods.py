@@ -40,6 +40,9 @@ DELETE_RANGE: Final = Method(_KV + "DeleteRange", rpc.DeleteRangeRequest, rpc.De
 TXN: Final = Method(_KV + "Txn", rpc.TxnRequest, rpc.TxnResponse)
 COMPACT: Final = Method(_KV + "Compact", rpc.CompactionRequest, rpc.CompactionResponse)
 
+PROBE: Final = rpc.RangeRequest(key=b"splitvote/probe", count_only=True)
+"""A linearizable read that asks for next to nothing: of a key that nobody writes, whether it is there."""
+
 WATCH: Final = Method("/etcdserverpb.Watch/Watch", rpc.WatchRequest, rpc.WatchResponse)
 
 _LEASE: Final = "/etcdserverpb.Lease/"

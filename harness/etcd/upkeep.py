@@ -13,6 +13,7 @@ from splitvote.harness.etcd.methods import (
     ALARM,
     AUTH_DISABLE,
     AUTH_ENABLE,
+    PROBE,
     RANGE,
     ROLE_ADD,
     SNAPSHOT,
@@ -31,8 +32,6 @@ DIGEST_BYTES: Final = hashlib.sha256().digest_size
 ROOT: Final = "root"
 ROOT_PASSWORD: Final = "splitvote"
 """Who the harness is while auth is on: etcd wants a user of this name.  The clusters are made for a test, and ours."""
-
-_PROBE: Final = pb.RangeRequest(key=b"splitvote/probe", count_only=True)
 
 
 class EtcdUpkeep:
@@ -114,7 +113,7 @@ class EtcdAuth:
 
     async def refusals(self, *, timeout_s: float = 1.0) -> dict[str, str | None]:
         """See ``Auth.refusals``: of a linearizable read."""
-        answers = await ask_all(self._strangers, lambda node, rpc: rpc.unary(RANGE, _PROBE, timeout_s=timeout_s))
+        answers = await ask_all(self._strangers, lambda node, rpc: rpc.unary(RANGE, PROBE, timeout_s=timeout_s))
         return {
             node: classify(answer, "read").text if isinstance(answer, TransportError) else None
             for node, answer in answers.items()

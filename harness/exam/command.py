@@ -8,14 +8,13 @@ from typing import Final
 
 import msgspec
 
-from splitvote.harness.errors import ConfigError, unknown
+from splitvote.harness.errors import OWN_FAILURE_EXIT, ConfigError, unknown
 from splitvote.harness.exam.marks import marks_of
 from splitvote.harness.exam.sitting import Answer, Sitting
 from splitvote.harness.exam.table import as_json, as_text, write_into
 from splitvote.harness.simulation.mutants import MUTANTS, Mutant
 
 MISSED_EXIT: Final = 1
-OWN_FAILURE_EXIT: Final = 3
 
 
 class Wish(msgspec.Struct, frozen=True):

@@ -69,7 +69,7 @@ class Marks(msgspec.Struct, frozen=True):
         """What keeps the exam from being passed, a line each."""
         missed = [f"{name} was not caught" for name in self.uncaught]
         missed += [f"false alarm: {alarm}" for alarm in self.control.alarms]
-        not_valid = round(self.control.seeds * (1 - self.control.share_valid))
+        not_valid = self.control.seeds - self.control.verdicts.get(Verdict.VALID, 0)
         if self.control.share_valid < LEAST_VALID and not_valid > 1:  # of a few dozen seeds, one is no share
             missed.append(f"{self.control.share_valid:.1%} of the control is VALID, less than {LEAST_VALID:.0%}")
         return tuple(missed)

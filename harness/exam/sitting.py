@@ -20,10 +20,10 @@ import msgspec
 
 import splitvote
 from splitvote.harness.campaign import RunOptions
-from splitvote.harness.errors import EnvironmentFailure, SplitvoteError
+from splitvote.harness.errors import EnvironmentFailure
 from splitvote.harness.exam.questions import Question, control_questions, questions_of
 from splitvote.harness.jsonl import JsonLinesWriter, read_all
-from splitvote.harness.seeds import PROCESS, Pool, SeedOutcome, replay, run_seed
+from splitvote.harness.seeds import PROCESS, Pool, SeedOutcome, replay, run_seed, settled
 from splitvote.harness.simulation.mutants import Mutant
 
 MOST_SEEDS: Final = 50
@@ -169,11 +169,8 @@ class Sitting:
             return
         with self._make_pool() as pool:
             for question, outcome in pool.done(open_):
-                if isinstance(outcome, SplitvoteError):
-                    raise outcome
-                if isinstance(outcome, BaseException):
-                    outcome = SeedOutcome(question.seed, failure=f"{type(outcome).__name__}: {outcome}")
-                yield self._given(Answer(question, outcome, self._code, self._command_of(question)))
+                answer = Answer(question, settled(question.seed, outcome), self._code, self._command_of(question))
+                yield self._given(answer)
 
     def _command_of(self, question: Question) -> str:
         return replay(options_for(question, self._directory), question.seed)

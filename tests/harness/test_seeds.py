@@ -70,7 +70,7 @@ def test_what_was_found_repeats_byte_for_byte(tmp_path: Path, capsys: pytest.Cap
     assert outcome.run is not None
     kept = Path(outcome.run)
     assert (kept / "report.html").exists()
-    found = Exploration(wanted)
+    found = Exploration()
     found.note(outcome)
     assert found.exit_code == 1
     words = shlex.split(replay(wanted, outcome.seed))
