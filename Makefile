@@ -66,7 +66,7 @@ $(VENV)/.run: pyproject.toml | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[etcd,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[etcd,compose,dev]'
 	touch $@ $(VENV)/.run
 
 $(ETCD_VERSIONS)/.complete: tests/etcd-versions | $(VENV)/.dev

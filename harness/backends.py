@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from splitvote.harness.clusters.local import LocalCluster
     from splitvote.harness.clusters.network import Network
     from splitvote.harness.clusters.processes import Children
+    from splitvote.harness.clusters.remote_cluster import RemoteCluster
     from splitvote.harness.simulation.cluster import SimulatedCluster
 
 T = TypeVar("T")
@@ -76,6 +77,11 @@ class Wanted(Protocol):
         ...
 
     @property
+    def control(self) -> str:
+        """How remote nodes are given commands: ssh, docker."""
+        ...
+
+    @property
     def mutants(self) -> tuple[str, ...]:
         """Bugs planted into the simulated cluster."""
         ...
@@ -90,6 +96,8 @@ def backend_of(wanted: Wanted, directory: Path, seed: int, probe: Backend | None
         return _simulated(wanted, directory, seed)
     if wanted.mutants:
         raise ConfigError(f"--mutant {wanted.mutants[0]}: bugs are planted into the simulation; use --cluster sim")
+    if wanted.cluster == "compose":
+        return _compose(wanted, directory, probe)
     return _local(wanted, directory, probe)
 
 
@@ -134,16 +142,7 @@ def _local(wanted: Wanted, directory: Path, probe: Backend | None) -> LocalClust
             etcd_args=wanted.etcd_args,
             network=network,
         )
-    for_all: str | None = None
-    by_node: dict[str, str | Path] = {}
-    for given in wanted.etcd:
-        node, is_for_one, path = given.partition("=")
-        if is_for_one:
-            by_node[node] = path
-        elif for_all is not None:
-            raise ConfigError(f"--etcd {for_all} and --etcd {given}: give one for all nodes, others as NODE=PATH")
-        else:
-            for_all = given
+    for_all, by_node = _binaries_asked_for(wanted)
     return LocalCluster(
         directory=directory,
         nodes=wanted.nodes,
@@ -155,11 +154,58 @@ def _local(wanted: Wanted, directory: Path, probe: Backend | None) -> LocalClust
     )
 
 
-def known_defects(cluster: Backend) -> dict[str, Sequence[str]]:
-    """What is known to be wrong with each node's etcd, for nodes of which something is."""
-    from splitvote.harness.clusters.local import LocalCluster
+def _binaries_asked_for(wanted: Wanted) -> tuple[str | None, dict[str, str | Path]]:
+    """What --etcd says: a path for all nodes, and paths for single ones."""
+    for_all: str | None = None
+    by_node: dict[str, str | Path] = {}
+    for given in wanted.etcd:
+        node, is_for_one, path = given.partition("=")
+        if is_for_one:
+            by_node[node] = path
+        elif for_all is not None:
+            raise ConfigError(f"--etcd {for_all} and --etcd {given}: give one for all nodes, others as NODE=PATH")
+        else:
+            for_all = given
+    return for_all, by_node
 
-    if not isinstance(cluster, LocalCluster):
+
+def _compose(wanted: Wanted, directory: Path, probe: Backend | None) -> RemoteCluster:
+    from splitvote.harness.clusters.compose import compose_cluster
+    from splitvote.harness.clusters.remote_cluster import RemoteCluster
+    from splitvote.harness.etcd.daemon import find_etcd
+
+    if isinstance(probe, RemoteCluster):
+        given, others = dict(probe.given), probe.other_binaries
+    else:
+        probe = None
+        for_all, by_node = _binaries_asked_for(wanted)
+        paths = ({f"n{number}": for_all for number in range(1, wanted.nodes + 1)} if for_all else {}) | by_node
+        found = {path: find_etcd(path) for path in dict.fromkeys(paths.values())}
+        given = {node: found[path] for node, path in paths.items()}
+        others = tuple(find_etcd(path) for path in wanted.upgrade)
+    return compose_cluster(
+        directory=directory,
+        nodes=wanted.nodes,
+        control=wanted.control,
+        etcd=given,
+        etcd_others=others,
+        etcd_args=wanted.etcd_args,
+        probe=probe,
+    )
+
+
+def _started_by_us(cluster: Backend) -> LocalCluster | RemoteCluster | None:
+    """The cluster, if its members are binaries that the harness starts."""
+    from splitvote.harness.clusters.local import LocalCluster
+    from splitvote.harness.clusters.remote_cluster import RemoteCluster
+
+    return cluster if isinstance(cluster, LocalCluster | RemoteCluster) else None
+
+
+def known_defects(backend: Backend) -> dict[str, Sequence[str]]:
+    """What is known to be wrong with each node's etcd, for nodes of which something is."""
+    cluster = _started_by_us(backend)
+    if cluster is None:
         return {}
     binaries = cluster.binaries | {f"--upgrade {other.path}": other for other in cluster.other_binaries}
     return {node: binary.known_defects for node, binary in binaries.items() if binary.known_defects}
@@ -167,20 +213,19 @@ def known_defects(cluster: Backend) -> dict[str, Sequence[str]]:
 
 def description(cluster: Backend) -> Iterator[str]:
     """What runs, version by version, a line each; known defects below."""
-    from splitvote.harness.clusters.local import LocalCluster
-
+    started = _started_by_us(cluster)
     nodes_of: dict[str, list[str]] = {}
     for node, version in cluster.versions.items():
         nodes_of.setdefault(version, []).append(node)
     defects = known_defects(cluster)
     for version, nodes in nodes_of.items():
         where = "every node" if len(nodes) == len(cluster.nodes) else ", ".join(nodes)
-        path = f" ({cluster.binaries[nodes[0]].path})" if isinstance(cluster, LocalCluster) else ""
+        path = "" if started is None else f" ({started.binaries[nodes[0]].path})"
         yield f"etcd {version} on {where}{path}"
         yield from (f"  known to lose data: {defect}" for defect in defects.get(nodes[0], ()))
     for name in fired_mutants(cluster).get("mutants", ()):
         yield f"planted: {name}"
-    for other in cluster.other_binaries if isinstance(cluster, LocalCluster) else ():
+    for other in () if started is None else started.other_binaries:
         yield f"etcd {other.version} to move nodes to ({other.path})"
         yield from (f"  known to lose data: {defect}" for defect in other.known_defects)
 

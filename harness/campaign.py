@@ -99,6 +99,7 @@ class RunOptions:
     dry_run: bool = False
     schedule: Path | None = None
     schedule_omit: bool = False
+    control: str = "ssh"
     mutants: tuple[str, ...] = ()
     has_report: bool = True
     slo: tuple[str, ...] = ()
@@ -396,10 +397,11 @@ def _interrupting(execution: Execution) -> Iterator[None]:
 def heal_runs(path: Path | None, store: Path) -> list[str]:
     """Undo what killed runs left behind and close their journals; a line for each thing done."""
     from splitvote.harness.clusters.local import heal_leftovers
+    from splitvote.harness.clusters.remote_cluster import heal_nodes
 
     lines = []
     for run in [open_run(path)] if path is not None else list(runs(store)):
-        undone = asyncio.run(heal_leftovers(run.path))
+        undone = asyncio.run(heal_leftovers(run.path)) + asyncio.run(heal_nodes(run.path))
         faults = still_open(read_all(run.faults, FaultRecord)[0]) if run.faults.exists() else []
         if faults:
             journal = Journal(run.faults)

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 USAGE_EXIT: Final = 64
-CLUSTERS: Final = ("local", "netns", "sim")
+CLUSTERS: Final = ("local", "netns", "compose", "sim")
+CONTROLS: Final = ("ssh", "docker")
 EXPORTS: Final = ("edn", "jsonl", "parquet")
 LISTS: Final = ("all", "workloads", "faults", "clusters", "models", "checkers", "mutants")
 
@@ -182,6 +183,13 @@ def _parsed(options: dict[str, Any]) -> dict[str, Any]:
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Repeats a run's choices; random when not given.")
 @click.option("--etcd", "etcd", multiple=True, metavar="[NODE=]PATH", help="The etcd binary; for one node: n1=PATH.")
 @click.option("--upgrade", multiple=True, metavar="PATH", help="Another etcd for the faults of the family version.")
+@click.option(
+    "--control",
+    type=_Name("control", lambda: CONTROLS),
+    default="ssh",
+    show_default=True,
+    help="How nodes of --cluster compose are reached.",
+)
 @_with(_LOAD)
 @click.option(
     "--slo", multiple=True, metavar="SLO", callback=_check_slos, help="As recovery<5s, p99<100ms or availability>99%."
@@ -317,6 +325,52 @@ def heal(run_path: Path | None, store: Path) -> None:
 
     for line in heal_runs(run_path, store):
         click.echo(line)
+
+
+@cli.command()
+@click.argument("nodes", nargs=-1)
+@click.option("--with", "extras", multiple=True, metavar="NAME", help="docker-compose.NAME.yml as well (clock, disk).")
+@click.option("--build", "is_built_anew", is_flag=True, help="Build the image, though there is one.")
+def up(nodes: tuple[str, ...], extras: tuple[str, ...], is_built_anew: bool) -> None:
+    """Bring the nodes of docker-compose.yml up (all of them, or NODES) for `run --cluster compose`."""
+    from splitvote.harness.clusters import compose_commands
+
+    compose_commands.up(nodes, extras, is_built_anew=is_built_anew, say=click.echo)
+
+
+@cli.command()
+def down() -> None:
+    """Remove the nodes of docker-compose.yml with all they hold."""
+    from splitvote.harness.clusters import compose_commands
+
+    compose_commands.down(click.echo)
+
+
+@cli.command()
+def ps() -> None:
+    """Tell of each node of docker-compose.yml where it is and what runs in it."""
+    from splitvote.harness.clusters import compose_commands
+
+    compose_commands.ps(click.echo)
+
+
+@cli.command()
+@click.argument("node")
+def logs(node: str) -> None:
+    """Print what the last etcd on NODE of docker-compose.yml has said."""
+    from splitvote.harness.clusters import compose_commands
+
+    compose_commands.logs(node, click.echo)
+
+
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.argument("node")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def ssh(node: str, command: tuple[str, ...]) -> None:
+    """Log in to NODE of docker-compose.yml, or run COMMAND there."""
+    from splitvote.harness.clusters import compose_commands
+
+    compose_commands.ssh(node, command)
 
 
 @cli.command()

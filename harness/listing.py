@@ -37,6 +37,7 @@ def _faults() -> Iterator[str]:
 def _clusters() -> Iterator[str]:
     yield f"{'local':<14}{_summary('splitvote.harness.clusters.local')}"
     yield f"{'netns':<14}{_summary('splitvote.harness.clusters.netns')}"
+    yield f"{'compose':<14}{_summary('splitvote.harness.clusters.compose')}"
     yield f"{'sim':<14}{_summary('splitvote.harness.simulation.cluster')}"
 
 

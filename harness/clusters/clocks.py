@@ -19,7 +19,7 @@ import msgspec
 
 from splitvote.harness.cluster import ClockReading, ClockShape
 from splitvote.harness.clusters.clockwatch import MonotonicWatch, SilentError, WallWatch
-from splitvote.harness.clusters.processes import thread_states
+from splitvote.harness.clusters.procfs import thread_states
 from splitvote.harness.clusters.vdso import TRUE, Course, PatchedProcess, is_patched, reason_against
 from splitvote.harness.errors import NemesisError
 

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from splitvote.harness.clusters.processes import Children, ProcessRecord, started
+from splitvote.harness.clusters.processes import Children, ProcessRecord
+from splitvote.harness.clusters.procfs import started
 from splitvote.harness.errors import NemesisError
 
 ANSWER_TIMEOUT_S: Final = 10.0

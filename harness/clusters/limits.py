@@ -10,7 +10,7 @@ from typing import Final
 
 from splitvote.harness.cluster import Limits, Usage
 from splitvote.harness.clusters.cpugroups import CpuGroups, find_cpu_groups
-from splitvote.harness.clusters.processes import stat_fields
+from splitvote.harness.clusters.procfs import stat_fields
 from splitvote.harness.errors import NemesisError
 
 NO_IO: Final = (

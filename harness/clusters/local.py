@@ -12,7 +12,6 @@ running, and what was made, is in the directory's ``cluster.json``
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import zlib
@@ -52,9 +51,11 @@ from splitvote.harness.clusters.limits import LocalResources
 from splitvote.harness.clusters.loopback import LoopbackNetwork
 from splitvote.harness.clusters.members import LocalMembers, Member
 from splitvote.harness.clusters.network import Network
-from splitvote.harness.clusters.processes import Children, ProcessRecord, started
-from splitvote.harness.clusters.versions import LocalVersions, check_versions
-from splitvote.harness.errors import ConfigError, EnvironmentFailure, NemesisError, TransportError
+from splitvote.harness.clusters.processes import Children, ProcessRecord
+from splitvote.harness.clusters.procfs import started
+from splitvote.harness.clusters.readiness import READY_TIMEOUT_S, await_ready
+from splitvote.harness.clusters.versions import BinaryVersions, check_versions
+from splitvote.harness.errors import ConfigError, EnvironmentFailure, NemesisError
 from splitvote.harness.etcd.daemon import Etcd, ServerOptions, find_etcd
 
 if TYPE_CHECKING:
@@ -65,13 +66,7 @@ __all__ = ["LocalCluster", "heal_leftovers"]
 C = TypeVar("C")
 
 MOST_NODES: Final = 9
-READY_TIMEOUT_S: Final = 30.0
-READY_KEY: Final = b"splitvote/ready"
-"""Written when the cluster comes up, to see a write committed: once, and again only if that was not answered."""
-
 PORT_ATTEMPTS: Final = 5
-_POLL_S: Final = 0.02
-_CALL_TIMEOUT_S: Final = 2.0
 _PORT_TAKEN: Final = "address already in use"
 
 
@@ -137,7 +132,7 @@ class LocalCluster:
         self._capabilities[Resources] = self._resources
         self._clocks = ProcessClocks(self.nodes, self._pid_of, self._network.endpoint)
         self._capabilities[Clock] = self._clocks
-        versions = LocalVersions(self._members, self.other_binaries, self._connections)
+        versions = BinaryVersions(self._members, self.other_binaries, self._connections)
         self._failpoints = GofailPoints()
         if self.name == "local" and all(has_failpoints(etcd.path) for etcd in set(binaries.values())):
             self._capabilities[Failpoints] = self._failpoints
@@ -265,52 +260,28 @@ class LocalCluster:
             raise EnvironmentFailure(f"the cluster cannot be started: {failure}") from None
 
     async def _await_ready(self) -> None:
-        """Wait for a leader, for one committed write, and for a linearizable read on every member."""
-        loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + self._ready_timeout_s
-        is_written = False
-        missing: dict[str, str] = {}
-        while loop.time() < deadline_s:
-            self._check_members()
-            is_written = is_written or await self._write_once()
-            if is_written:
-                missing = await self._need(Health).unready(self.nodes)
-                if not missing:
-                    return
-            await asyncio.sleep(_POLL_S)
-        node = next(iter(missing), self.nodes[0])
-        what = f"{', '.join(missing)} did not answer" if is_written else "no write was committed"
-        raise EnvironmentFailure(
-            f"the cluster did not come up: {what} within {self._ready_timeout_s:g} s; {self._words_of(node)}"
+        await await_ready(
+            self.nodes,
+            self._connections,
+            roles=self._need(Roles),
+            health=self._need(Health),
+            check=self._check_members,
+            words_of=self._words_of,
+            timeout_s=self._ready_timeout_s,
         )
 
-    def _check_members(self) -> None:
+    async def _check_members(self) -> None:
         """Say why a member has ended, if one has."""
         for name, member in self._members.items():
             if not member.is_up:
-                words = self._words_of(name)
+                words = await self._words_of(name)
                 if _PORT_TAKEN in words:
                     raise _PortTakenError(words)
                 raise EnvironmentFailure(f"{name} ended as soon as it was started; {words}")
 
-    def _words_of(self, node: str) -> str:
+    async def _words_of(self, node: str) -> str:
         member = self._members[node]
         return f"{node} (log: {member.log}) said: {last_words(member.log, member.log_offset)}"
-
-    async def _write_once(self) -> bool:
-        """Try to have the readiness write committed, once there is a leader."""
-        from splitvote.harness.etcd.methods import PUT
-        from splitvote.harness.etcd.stubs import rpc_pb2 as pb
-
-        leader = await self._need(Roles).leader()
-        if leader not in self._members:
-            return False
-        try:
-            request = pb.PutRequest(key=READY_KEY, value=b"1")
-            await self._connections[leader].unary(PUT, request, timeout_s=_CALL_TIMEOUT_S)
-        except TransportError:
-            return False
-        return True
 
     def _need(self, kind: type[C]) -> C:
         capability = self.capability(kind)

@@ -17,12 +17,11 @@ from splitvote.harness.clusters.network import Network
 from splitvote.harness.clusters.processes import (
     Children,
     ProcessRecord,
-    started,
     state_of,
-    thread_states,
     wait_gone,
     wait_state,
 )
+from splitvote.harness.clusters.procfs import started, thread_states
 from splitvote.harness.errors import NemesisError
 from splitvote.harness.etcd.daemon import Etcd, Seat, ServerOptions, clean_environment, flags
 
@@ -268,7 +267,7 @@ class LocalMembers:
             kept = Path(destination) / member.name
             if member.data.is_dir() and not (kept.exists() and kept.samefile(member.data)):
                 await asyncio.to_thread(
-                    shutil.copytree, member.data, kept, copy_function=_copy_sparsely, dirs_exist_ok=True
+                    shutil.copytree, member.data, kept, copy_function=copy_sparsely, dirs_exist_ok=True
                 )
 
     def _signal(self, member: Member, sign: signal.Signals) -> None:
@@ -276,7 +275,7 @@ class LocalMembers:
             member.process.send_signal(sign)  # does nothing to a child that has ended
 
 
-def _copy_sparsely(source: str, destination: str) -> str:
+def copy_sparsely(source: str, destination: str) -> str:
     """Copy a file, leaving holes for blocks of zeros: a write-ahead log is 64 MB from the start, nearly all zeros."""
     with open(source, "rb") as original, open(destination, "wb") as copy:
         while block := original.read(_COPY_BYTES):

@@ -1,4 +1,4 @@
-"""The capability Links in network namespaces: packets dropped by netfilter, held and delayed by queues.
+"""The capability Links where nodes have network namespaces: packets dropped by netfilter, held and delayed by queues.
 
 Each node's state is kept here and given to its namespace whole, so that a node
 gets from one state to the next in one step.
@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from splitvote.harness.cluster import LinkCounter, LinkShape, Pair
+from splitvote.harness.cluster import CLIENT, LinkCounter, LinkShape, Pair
 from splitvote.harness.clusters import queueing
 from splitvote.harness.clusters.links import checked
 from splitvote.harness.clusters.namespaces import Work
@@ -38,9 +38,9 @@ class _Link:
 
 
 class NamespaceLinks:
-    """Links between the nodes, and between each node and the clients.
+    """Links between the nodes, and between each node and the clients where those have a namespace, too.
 
-    ``addresses`` are those of the nodes and of CLIENT; ``qdiscs`` what the
+    ``addresses`` are those of the nodes, and of CLIENT if it has one; ``qdiscs`` what the
     kernel has of "htb" and "netem"; ``run`` reaches the namespaces.
     """
 
@@ -54,13 +54,16 @@ class NamespaceLinks:
         self._links: dict[Pair, _Link] = {}
         names = tuple(addresses)
         self._pairs = tuple((a, b) for a in names for b in names if a != b)
-        able = {"cut", "loss", "client"} | ({"rate"} if "htb" in qdiscs else set())
+        able = (
+            {"cut", "loss"} | ({"client"} if CLIENT in addresses else set()) | ({"rate"} if "htb" in qdiscs else set())
+        )
         if {"htb", "netem"} <= set(qdiscs):
             able |= set(queueing.NETEM_SHAPES)
         self.supports: frozenset[str] = frozenset(able)
 
-    async def begin(self) -> None:
-        """Have everything counted; for namespaces that are new."""
+    async def begin(self, addresses: Mapping[str, str] | None = None) -> None:
+        """Have everything counted, and nothing hurt yet; ``addresses`` are the same names' where they are now."""
+        self._addresses = dict(self._addresses if addresses is None else addresses)
         self._links = {pair: _Link() for pair in self._pairs}
         await self._run({name: [self._filter.begin(self._peers(name))] for name in self._addresses})
 
@@ -90,6 +93,8 @@ class NamespaceLinks:
 
     def wanting(self, what: str) -> str:
         """See ``Explaining``."""
+        if what == "client":
+            return "clients come to the nodes by the way that commands do, which is not cut"
         return f"this kernel has no {'netem' if what in queueing.NETEM_SHAPES else 'HTB'} (for `tc`)"
 
     def _check(self, shape: LinkShape) -> None:
@@ -161,7 +166,7 @@ class NamespaceLinks:
 
     def _check_open(self) -> None:
         if not self._links:
-            raise NemesisError("there are no namespaces yet: bring the cluster up first")
+            raise NemesisError("there are no links yet: bring the cluster up first")
 
 
 def _queue(shape: LinkShape) -> LinkShape:

@@ -30,7 +30,8 @@ from splitvote.harness.clusters.netlinks import NamespaceLinks
 from splitvote.harness.clusters.network import Place
 from splitvote.harness.clusters.packetfilter import FILTERS
 from splitvote.harness.clusters.ports import LOOPBACK
-from splitvote.harness.clusters.processes import CAN_TETHER, Children, ProcessRecord, started
+from splitvote.harness.clusters.processes import CAN_TETHER, Children, ProcessRecord
+from splitvote.harness.clusters.procfs import started
 from splitvote.harness.clusters.queueing import INTERFACE
 from splitvote.harness.errors import EnvironmentFailure
 

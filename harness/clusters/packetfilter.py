@@ -19,13 +19,19 @@ Command = tuple[list[str], str]
 """Arguments, and what they read from stdin."""
 
 _ALL: Final = 1_000_000
+_NO_TABLE: Final = ("table ip splitvote { }", "delete table ip splitvote")
+"""There is no word for deleting a table only if it exists."""
 
 
 class Filter(Protocol):
     """One way to tell netfilter."""
 
     def begin(self, peers: Mapping[str, str]) -> Command:
-        """Count what comes from, and goes to, these peers (address by name)."""
+        """Count what comes from, and goes to, these peers (address by name), and forget whatever was before."""
+        ...
+
+    def end(self) -> Command:
+        """Have nothing of ours left, if there is anything."""
         ...
 
     def drop(self, shares: Mapping[str, float]) -> Command:
@@ -51,6 +57,7 @@ class Nft:
         leaving = [f'ip daddr {address} counter name "to_{name}"' for name, address in peers.items()]
         return _nft(
             [
+                *_NO_TABLE,
                 "table ip splitvote {",
                 *counters,
                 "chain drops { }",
@@ -66,6 +73,10 @@ class Nft:
                 "}",
             ]
         )
+
+    def end(self) -> Command:
+        """See ``Filter``."""
+        return _nft(_NO_TABLE)
 
     def drop(self, shares: Mapping[str, float]) -> Command:
         """See ``Filter``."""
@@ -109,6 +120,10 @@ class Iptables:
         return ["iptables-restore"], "\n".join(
             ["*filter", ":drops -", "-A INPUT -j drops", *arriving, *leaving, "COMMIT", ""]
         )
+
+    def end(self) -> Command:
+        """See ``Filter``."""
+        return ["iptables-restore"], "*filter\nCOMMIT\n"
 
     def drop(self, shares: Mapping[str, float]) -> Command:
         """See ``Filter``."""

@@ -19,12 +19,11 @@ import msgspec
 
 from splitvote.harness.cluster import ProcessState
 from splitvote.harness.clusters import tether
+from splitvote.harness.clusters.procfs import HAS_PROC, STOPPED_STATES, command_line, started, thread_states
 
-CAN_TETHER: Final = sys.platform == "linux"
+CAN_TETHER: Final = HAS_PROC
 TETHER_TIMEOUT_S: Final = 20.0
 _POLL_S: Final = 0.005
-_STOPPED_STATES: Final = frozenset("T")
-_DEAD_STATES: Final = frozenset("ZXx")
 
 
 class ProcessRecord(msgspec.Struct, frozen=True):
@@ -196,50 +195,4 @@ def state_of(pid: int) -> ProcessState:
     states = thread_states(pid)
     if not states:
         return ProcessState.STOPPED
-    return ProcessState.PAUSED if states <= _STOPPED_STATES else ProcessState.RUNNING
-
-
-def thread_states(pid: int) -> set[str]:
-    """The state letters of a process's living threads; empty when there is no such process."""
-    if not CAN_TETHER:
-        return {state[0] for state in _ps(pid, "state=").split()[:1]} - _DEAD_STATES
-    states = set()
-    try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                states.add(stat_fields(f"/proc/{pid}/task/{thread}/stat")[0])
-    except (FileNotFoundError, ProcessLookupError):
-        return set()
-    return states - _DEAD_STATES
-
-
-def started(pid: int) -> str:
-    """When a process was started, as text that is equal for the same process; empty when there is none."""
-    if not CAN_TETHER:
-        return _ps(pid, "lstart=").strip()
-    try:
-        ticks = stat_fields(f"/proc/{pid}/stat")[19]
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-    return f"{ticks} ticks after boot {boot}"
-
-
-def command_line(pid: int) -> list[str]:
-    """A process's command and arguments; empty when there is none."""
-    if not CAN_TETHER:
-        return _ps(pid, "command=").split()
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
-        return []
-
-
-def stat_fields(path: str) -> list[str]:
-    """The fields of a stat file from the state on; the name before it may hold anything, parentheses too."""
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return file.read().rpartition(")")[2].split()
-
-
-def _ps(pid: int, what: str) -> str:
-    return subprocess.run(["ps", "-o", what, "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return ProcessState.PAUSED if states <= STOPPED_STATES else ProcessState.RUNNING

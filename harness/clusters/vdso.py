@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from splitvote.harness.clusters.processes import thread_states
+from splitvote.harness.clusters.procfs import thread_states
 from splitvote.harness.clusters.vdso_code import (
     ACTIVE_PLACE,
     BLOCK_BYTES,

@@ -1,10 +1,10 @@
-"""Other binaries to start members with: the capability Versions of the clusters on this machine."""
+"""Other binaries to start members with: the capability Versions where the harness starts them itself."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
-from splitvote.harness.clusters.members import Member
 from splitvote.harness.errors import ConfigError, NemesisError, TransportError
 from splitvote.harness.etcd.daemon import Etcd
 from splitvote.harness.etcd.rpc import Rpc
@@ -25,10 +25,16 @@ def check_versions(used: Sequence[Etcd], others: Sequence[Etcd]) -> None:
             )
 
 
-class LocalVersions:
+class Startable(Protocol):
+    """Something that is started by the binary it has at that moment."""
+
+    etcd: Etcd
+
+
+class BinaryVersions:
     """See ``Versions``; the binaries are those that some node had from the start, and ``others``."""
 
-    def __init__(self, members: Mapping[str, Member], others: Sequence[Etcd], rpcs: Mapping[str, Rpc]) -> None:
+    def __init__(self, members: Mapping[str, Startable], others: Sequence[Etcd], rpcs: Mapping[str, Rpc]) -> None:
         self._members = members
         self._rpcs = rpcs
         known = [*(member.etcd for member in members.values()), *others]

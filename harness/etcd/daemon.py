@@ -131,7 +131,11 @@ def inspect(path: Path) -> Etcd:
         raise ConfigError(f"no etcd at {path}: it did not tell its version within {VERSION_TIMEOUT_S:g} s") from None
     except OSError as failure:
         raise ConfigError(f"no etcd at {path}: it cannot be run here ({failure.strerror})") from None
-    text = answer.stdout.decode(errors="replace")
+    return read_version(path, answer.stdout.decode(errors="replace"))
+
+
+def read_version(path: Path, text: str) -> Etcd:
+    """The binary that said this when it was asked for its version; ConfigError when that is not what an etcd says."""
     match = _VERSION_LINE.search(text)
     if match is None:
         said = " ".join(text.split())[:80] or "nothing"

@@ -28,12 +28,14 @@ CHANGE_TIMEOUT_S: Final = 5.0
 
 
 class EtcdMembers:
-    """The membership of the cluster behind ``rpcs``; ``peer_urls`` are what the nodes advertise to their peers."""
+    """The membership of the cluster behind ``rpcs``; ``peer_urls`` are what the nodes advertise to their peers.
+
+    They are looked up at each call: what a node's is may be known only once the cluster is up.
+    """
 
     def __init__(self, rpcs: Mapping[str, Rpc], peer_urls: Mapping[str, str]) -> None:
         self._rpcs = rpcs
         self._peer_urls = peer_urls
-        self._nodes = {url: node for node, url in peer_urls.items()}
         self._teller: str | None = None
 
     async def roster(self, *, timeout_s: float = 2.0) -> dict[str, MemberRole]:
@@ -52,7 +54,8 @@ class EtcdMembers:
                 failures.append(f"{node}: {classify(error, 'read').text}")
                 continue
             self._teller = node
-            members = {self._nodes.get(url): member for member in answer.members for url in member.peerURLs}
+            nodes = {url: node for node, url in self._peer_urls.items()}
+            members = {nodes.get(url): member for member in answer.members for url in member.peerURLs}
             return {node: member for node, member in members.items() if node is not None}
         raise NemesisError(f"no member tells who is one ({'; '.join(failures)}); ask while a majority serves")
 

@@ -22,7 +22,8 @@ from splitvote.harness.clusters.leftovers import (
     read_description,
     write_description,
 )
-from splitvote.harness.clusters.processes import CAN_TETHER, ProcessRecord, started, state_of, wait_state
+from splitvote.harness.clusters.processes import CAN_TETHER, ProcessRecord, state_of, wait_state
+from splitvote.harness.clusters.procfs import started
 from splitvote.harness.errors import NemesisError
 
 BOUND_S = 20.0

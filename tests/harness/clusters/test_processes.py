@@ -18,12 +18,11 @@ from splitvote.harness.clusters.processes import (
     CAN_TETHER,
     Children,
     ProcessRecord,
-    started,
     state_of,
-    thread_states,
     wait_gone,
     wait_state,
 )
+from splitvote.harness.clusters.procfs import started, thread_states
 
 BOUND_S = 20.0
 SLEEPER = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"]

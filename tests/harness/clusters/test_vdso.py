@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from splitvote.harness.clusters.processes import thread_states
+from splitvote.harness.clusters.procfs import thread_states
 from splitvote.harness.clusters.vdso import (
     TRUE,
     Course,
