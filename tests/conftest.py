@@ -8,6 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# An example may take as long as it needs on a slow machine, and all machines try the same ones; `make fuzz` has others.
+settings.register_profile("suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ETCD_VERSIONS = Path(os.environ.get("SPLITVOTE_ETCD_VERSIONS") or REPOSITORY / ".etcd-versions")

@@ -24,8 +24,8 @@ A = TypeVar("A", bound="Message")
 CLOSED: Final = "the call was ended by this side"
 """The message of a call that was cancelled here, or never made because its connection was closed."""
 
-HEARD_BOUND_S: Final = 0.2
-"""The longest that closing waits for gRPC's core; it takes a millisecond."""
+HEARD_BOUND_S: Final = 5.0
+"""The longest that closing waits for gRPC's core; it takes a millisecond, unless the machine is busy."""
 
 _STATUS_TASK: Final = "_handle_status_once_received"
 

@@ -80,8 +80,13 @@ def execute(
     during: Callable[[Runner], None] | None = None,
     **options: Any,
 ) -> tuple[History, Runner]:
-    """Run the phases one after another and read the history back."""
+    """Run the phases one after another and read the history back; ``during`` is done once all threads are at work."""
     path = tmp_path / "history.jsonl"
+
+    async def act(runner: Runner, during: Callable[[Runner], None]) -> None:
+        while sum(runner.counts.values()) < concurrency:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        during(runner)
 
     async def go() -> Runner:
         writer = HistoryWriter(path)
@@ -93,10 +98,11 @@ def execute(
             seed=7,
             **options,
         )
-        if during is not None:
-            asyncio.get_running_loop().call_later(0.05, during, runner)
+        acting = None if during is None else asyncio.create_task(act(runner, during))
         for phase in phases:
             await runner.run(phase)
+        if acting is not None:
+            await acting
         await runner.close()
         writer.close()
         return runner
@@ -180,7 +186,7 @@ def test_stopping_right_after_a_dispatch_loses_no_operation(tmp_path: Path) -> N
             binding=Clients(hang), nodes=("n1",), history=writer, concurrency=3, seed=1, on_record=stop_at_the_first
         )
         runners.append(runner)
-        await asyncio.wait_for(runner.run(numbers(10)), 5)
+        await asyncio.wait_for(runner.run(numbers(10)), 120)
         await runner.close()
         writer.close()
 
@@ -268,7 +274,7 @@ def test_a_full_disk_ends_the_run_and_is_reported() -> None:
     async def go() -> Runner:
         writer = HistoryWriter(full)
         runner = Runner(binding=Clients(hang), nodes=("n1",), history=writer, concurrency=1, seed=1)
-        await asyncio.wait_for(runner.run(numbers(10)), 10)
+        await asyncio.wait_for(runner.run(numbers(10)), 120)
         await runner.close()
         with pytest.raises(Exception, match="No space left"):
             writer.close()

@@ -92,7 +92,7 @@ def browser(chromium: str) -> Iterator[Any]:
     """A headless Chromium; no longer than a module needs it, for its event loop runs on in this thread meanwhile."""
     api = pytest.importorskip("playwright.sync_api", reason="the extra dev has playwright")
     with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=_ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=chromium, args=_ARGUMENTS, timeout=PATIENCE_MS)
         yield browser
         browser.close()
 

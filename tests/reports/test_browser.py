@@ -55,8 +55,9 @@ def has_frame(report: OpenedPage) -> bool:
     return bool(found)
 
 
-def find_operation(page: Any, panel: str = "") -> tuple[float, float]:
-    """Somewhere on the chart, in the window's pixels, where the pointer finds an operation."""
+def find_operation(report: OpenedPage) -> tuple[float, float]:
+    """Somewhere on the chart, in the window's pixels, where the pointer finds an operation, once all are drawn."""
+    page = report.drawn()
     page.locator("#chart").scroll_into_view_if_needed()
     place = page.evaluate(
         """() => {
@@ -200,14 +201,14 @@ def test_clicking_an_operation_opens_it_and_makes_a_link(stored: Stored, opened:
     """Wherever an operation lies under the pointer, its tooltip and its inspector name the same one; j and k step."""
     report = opened(stored("valid"), "#t=10-10.5")
     page = report.page
-    place = find_operation(page)
+    place = find_operation(report)
     page.mouse.move(*place)
     said = page.locator("#tip b").inner_text()
     page.mouse.click(*place)
     page.wait_for_selector("#inspector:not([hidden])")
     title = page.locator("#inspector h3")
     assert title.inner_text() == said
-    assert re.search(r"#op=\d+$", page.url)
+    page.wait_for_url(re.compile(r"#op=\d+$"))
     page.locator("#inspector button", has_text="after in lane").click()
     page.locator("#inspector h3", has_not_text=said).wait_for()
     page.keyboard.press("k")
@@ -280,8 +281,15 @@ def test_the_command_can_be_copied(stored: Stored, opened: Open) -> None:
     """The button puts the whole command on the clipboard and says so."""
     page = opened(stored("valid")).page
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.evaluate(
+        """() => {
+          const button = document.querySelector("[data-copy=command]");
+          const keep = () => (button.dataset.said = `${button.dataset.said ?? ""} ${button.textContent}`);
+          new MutationObserver(keep).observe(button, { childList: true });
+        }"""
+    )  # it says so for a second only
     page.locator("[data-copy=command]").click()
-    page.wait_for_selector("[data-copy=command]:has-text('Copied')")
+    page.wait_for_selector("[data-copy=command][data-said*=Copied]")
     assert page.evaluate("navigator.clipboard.readText()").startswith("splitvote run register --faults")
 
 
@@ -365,7 +373,7 @@ def test_a_million_operations_can_be_moved_filtered_and_opened(stored: Stored, o
         before = report.range_s()
         page.locator("[data-zoom=right]").click()
         assert report.range_s()[0] > before[0]
-    place = find_operation(page)
+    place = find_operation(report)
     page.mouse.click(*place)
     page.wait_for_selector("#inspector:not([hidden]) .records")
     report.go("op=1999999")

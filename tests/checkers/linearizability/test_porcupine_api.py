@@ -134,4 +134,4 @@ def test_a_share_is_bounded_by_itself_and_by_the_whole() -> None:
 def test_importing_the_package_imports_no_numpy() -> None:
     """`splitvote --help` must stay quick."""
     code = "import sys, splitvote.checkers.linearizability; sys.exit('numpy' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=600).returncode == 0

@@ -21,7 +21,7 @@ HARDEST = "d5_n1000_c50_p0.05_bad.jsonl"
 
 
 def judge(path: Path, checker: LinearizabilityChecker, *, drop_failed_cas: bool | None = None) -> Result:
-    return checker.check(Recording(read_any(path, drop_failed_cas=drop_failed_cas)), Budget(time_s=60))
+    return checker.check(Recording(read_any(path, drop_failed_cas=drop_failed_cas)), Budget(time_s=600))
 
 
 def test_jepsens_etcd_logs(shared_data: Path) -> None:
@@ -62,4 +62,4 @@ def decide_arrays(folder: Path, name: str) -> CheckResult:
     path = folder / name
     text = path.read_text() if path.exists() else gzip.decompress(Path(f"{path}.gz").read_bytes()).decode()
     rows = np.array([json.loads(line) for line in text.splitlines()], np.int64)
-    return check_columns(from_register(*(rows[:, column] for column in (1, 2, 3, 6, 4, 5))), timeout_s=60)
+    return check_columns(from_register(*(rows[:, column] for column in (1, 2, 3, 6, 4, 5))), timeout_s=600)

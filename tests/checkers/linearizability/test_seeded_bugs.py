@@ -109,7 +109,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Bug], Any]:
         library = folder / "_search.so"
         include = sysconfig.get_paths()["include"]
         command = [compiler, "-O1", "-shared", "-fPIC", f"-I{include}", str(folder / "_search.c"), "-o", str(library)]
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        subprocess.run(command, check=True, capture_output=True, timeout=600)
         loader = importlib.machinery.ExtensionFileLoader("_search", str(library))
         spec = importlib.util.spec_from_loader("_search", loader)
         assert spec is not None

@@ -24,7 +24,7 @@ from splitvote.harness.clusters.processes import (
 )
 from splitvote.harness.clusters.procfs import started, thread_states
 
-BOUND_S = 20.0
+BOUND_S = 180.0
 SLEEPER = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)"]
 PARENT = """
 import asyncio, os, sys, time

@@ -5,26 +5,37 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
+from splitvote.harness.clusters.ports import HeldPort
+from splitvote.harness.clusters.procfs import thread_states
 from splitvote.harness.etcd.capabilities import EtcdHealth
-from splitvote.harness.etcd.connection import PLAIN, ConnectionOptions, Connections
+from splitvote.harness.etcd.connection import ConnectionOptions, Connections
 
 T = TypeVar("T")
 
 VERSION = "3.5.30"
-READY_BOUND_S = 30.0
-ENDING_BOUND_S = 30.0
+READY_BOUND_S = 120.0
+STOPPING_BOUND_S = 60.0
+ENDING_BOUND_S = 120.0
 """How long tasks that were told to end may take: those of a cancelled call end once gRPC's core has told them."""
+
+PATIENT = ConnectionOptions(connect_timeout_ms=20_000)
+"""A member that is up is connected to however slow the machine: the default gives up an attempt after 50 ms."""
+
+STEADY = ("--heartbeat-interval=100", "--election-timeout=3000")
+"""So that a leader that gets no processor for a second leads on; what is given after these flags wins.
+
+For several members only: one leads in any case, and the least TTL of a lease follows from these.
+"""
 
 
 @dataclass
@@ -50,9 +61,8 @@ class Member:
         """SIGSTOP, and wait until every thread has stopped."""
         self.signal(signal.SIGSTOP)
         assert self.process is not None
-        tasks = Path(f"/proc/{self.process.pid}/task")
-        deadline_s = time.monotonic() + 5
-        while any(b"T (stopped)" not in (task / "status").read_bytes() for task in tasks.iterdir()):
+        deadline_s = time.monotonic() + STOPPING_BOUND_S
+        while thread_states(self.process.pid) != {"T"}:
             assert time.monotonic() < deadline_s, f"{self.name} does not stop"
             time.sleep(0.005)
 
@@ -71,7 +81,7 @@ class Members:
     """A cluster of members by name, with a way to wait for it."""
 
     by_name: dict[str, Member]
-    options: ConnectionOptions = PLAIN
+    options: ConnectionOptions = PATIENT
 
     @property
     def endpoints(self) -> dict[str, str]:
@@ -101,19 +111,14 @@ class Members:
             await connections.close()
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [taken.getsockname()[1] for taken in sockets]
-    for taken in sockets:
-        taken.close()
-    return ports
-
-
 def _members(
-    binary: Path, folder: Path, count: int, flags: Sequence[str], scheme: str, joining: Sequence[str] = ()
+    binary: Path, folder: Path, ports: Sequence[int], flags: Sequence[str], scheme: str, joining: Sequence[str] = ()
 ) -> dict[str, Member]:
-    """Members that begin a cluster together, but for the last ones, which are ``joining`` it one after another."""
-    ports = _free_ports(2 * count)
+    """Members that begin a cluster together, but for the last ones, which are ``joining`` it one after another.
+
+    ``ports`` are two for each.
+    """
+    count = len(ports) // 2
     names = [f"n{number}" for number in range(1, count + 1)]
     peers = {name: f"http://127.0.0.1:{port}" for name, port in zip(names, ports[count:], strict=True)}
     members = {}
@@ -137,6 +142,14 @@ def _members(
     return members
 
 
+def _held_port(undo: ExitStack) -> int:
+    """A port that is nobody else's, while its member is down neither, until all is undone."""
+    port = HeldPort()
+    undo.callback(port.release)
+    port.make_room()
+    return port.number
+
+
 @pytest.fixture(scope="session")
 def run_etcd(etcd_binary: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     """Run so many members for the length of a ``with`` block."""
@@ -147,23 +160,24 @@ def run_etcd(etcd_binary: Callable[[str], Path], tmp_path_factory: pytest.TempPa
         *,
         version: str = VERSION,
         flags: Sequence[str] = (),
-        options: ConnectionOptions = PLAIN,
+        options: ConnectionOptions = PATIENT,
         joining: Sequence[str] = (),
     ) -> Iterator[Members]:
         binary = etcd_binary(version)
         folder = tmp_path_factory.mktemp("etcd")
         scheme = "http" if options.tls is None else "https"
-        members = Members(_members(binary, folder, count, flags, scheme, joining), options)
-        try:
+        with ExitStack() as undo:
+            undo.callback(shutil.rmtree, folder, ignore_errors=True)
+            ports = [_held_port(undo) for _ in range(2 * count)]
+            all_flags = (*STEADY, *flags) if count > 1 else flags
+            members = Members(_members(binary, folder, ports, all_flags, scheme, joining), options)
+            for member in members.by_name.values():
+                undo.callback(member.kill)
             beginning = [name for name in members.by_name if name not in joining]
             for name in beginning:
                 members[name].start()
             asyncio.run(members.ready(beginning))
             yield members
-        finally:
-            for member in members.by_name.values():
-                member.kill()
-            shutil.rmtree(folder, ignore_errors=True)
 
     return run
 
@@ -189,7 +203,9 @@ def three(run_etcd: Callable[..., Any]) -> Iterator[Members]:
 def connected() -> Callable[..., Any]:
     """Runs a coroutine function with connections to members, closes them and sees that every task ends."""
 
-    def run(members: Members, body: Callable[[Connections], Awaitable[T]], *, options: ConnectionOptions = PLAIN) -> T:
+    def run(
+        members: Members, body: Callable[[Connections], Awaitable[T]], *, options: ConnectionOptions = PATIENT
+    ) -> T:
         async def go() -> T:
             connections = Connections(members.endpoints, options)
             try:

@@ -19,7 +19,7 @@ from splitvote.harness.etcd.bindings.services import Services
 from splitvote.harness.etcd.connection import Connections
 from splitvote.harness.etcd.methods import LEASE_REVOKE, PUT
 from splitvote.harness.etcd.stubs import rpc_pb2 as pb
-from splitvote.harness.generator import clients, time_limit
+from splitvote.harness.generator import clients, limit
 from splitvote.harness.history import History, HistoryWriter, read_history
 from splitvote.harness.jsonl import JsonLinesWriter, read_all
 from splitvote.harness.op import Op
@@ -30,7 +30,8 @@ from splitvote.workloads import Workload, WorkloadOptions, workload_named
 
 pytestmark = pytest.mark.etcd
 
-BOUND_S = 30.0
+BOUND_S = 120.0
+RATE = 60
 APIS = pytest.mark.parametrize("api", ["client", "server"])
 
 
@@ -176,15 +177,17 @@ def test_an_operation_there_is_not_is_the_users_mistake(contend: Callable[..., A
 # A whole history
 
 
-async def record(connections: Connections, workload: Workload, folder: Path, *, seconds: float) -> Recording:
-    """Run the workload with its ending, beside an archivist."""
+async def record(connections: Connections, workload: Workload, folder: Path, *, operations: int) -> Recording:
+    """Run so much of the workload, with its ending, beside an archivist."""
     archivist = EtcdArchivist(connections)
     archive: JsonLinesWriter[ArchiveRecord] = JsonLinesWriter(folder / "archive.jsonl")
     history = HistoryWriter(folder / "history.jsonl")
-    binding = ElectionBinding(Services(nodes=connections, timeout_s=10))
-    runner = Runner(binding=binding, nodes=list(connections), history=history, concurrency=8, seed=3, backstop_s=60)
+    binding = ElectionBinding(Services(nodes=connections, timeout_s=60))
+    runner = Runner(
+        binding=binding, nodes=list(connections), history=history, concurrency=8, seed=3, backstop_s=4 * BOUND_S
+    )
     archivist.start(archive, runner.now_ns)
-    await runner.run(time_limit(seconds, clients(workload.generator)))
+    await runner.run(limit(operations, clients(workload.generator)))
     await runner.run(workload.final(["e0", "e1"]))
     await runner.close()
     assert await archivist.finish(list(connections), timeout_s=BOUND_S)
@@ -205,11 +208,11 @@ def test_a_recorded_history_is_valid_and_its_damage_is_found(
     run_etcd: Callable[..., Any], connected: Callable[..., Any], tmp_path: Path
 ) -> None:
     """Candidates of both kinds in the same elections; then one acknowledged value vanishes from the store's history."""
-    workload = workload_named("election", WorkloadOptions(concurrency=8, rate=60, extra={"campaign_s": 3}))
+    workload = workload_named("election", WorkloadOptions(concurrency=8, rate=RATE, extra={"campaign_s": 3}))
 
     async def body(connections: Connections) -> Recording:
         await connections["n1"].unary(PUT, pb.PutRequest(key=b"other/key"), timeout_s=BOUND_S)
-        return await record(connections, workload, tmp_path, seconds=6)
+        return await record(connections, workload, tmp_path, operations=RATE * 6)
 
     with run_etcd(3) as members:
         recording = connected(members, body)

@@ -27,7 +27,7 @@ def done(connected: Callable[..., Any], members: Any, *ops: Op, node: str = "n1"
     events: list[Op] = []
 
     async def body(connections: Connections) -> list[Op]:
-        binding = binding_of(["lease"], Services(nodes=connections, timeout_s=5.0))
+        binding = binding_of(["lease"], Services(nodes=connections, timeout_s=30.0))
         client = await binding.open(0, node)
         return [await client.invoke(each, events.append) for each in ops]
 
@@ -132,11 +132,13 @@ def test_a_member_that_does_not_answer_leaves_renewals_unknown(
     with run_etcd(1) as members:
 
         async def body(connections: Connections) -> list[Op]:
-            binding = binding_of(["lease"], Services(nodes=connections, timeout_s=0.3))
-            client = await binding.open(0, "n1")
+            patient, hasty = (
+                binding_of(["lease"], Services(nodes=connections, timeout_s=timeout_s)) for timeout_s in (30.0, 0.3)
+            )
+            early, client = await patient.open(0, "n1"), await hasty.open(0, "n1")
             asked: list[Op] = []
-            first = await client.invoke(op("grant", 1, "grant", 1, 60), asked.append)
-            await client.invoke(op("ttl", 1, "ttl", 1), asked.append)  # now both of the node's channels are connected
+            first = await early.invoke(op("grant", 1, "grant", 1, 60), asked.append)
+            await early.invoke(op("ttl", 1, "ttl", 1), asked.append)  # now both of the node's channels are connected
             members["n1"].pause()
             try:
                 late = [

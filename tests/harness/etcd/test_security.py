@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,16 @@ import pytest
 
 from splitvote.harness.errors import TransportError
 from splitvote.harness.etcd import methods as m
-from splitvote.harness.etcd.connection import PLAIN, ConnectionOptions, Connections, Tls
+from splitvote.harness.etcd.connection import ConnectionOptions, Connections, Tls
 from splitvote.harness.etcd.outcomes import outcome
 from splitvote.harness.etcd.stubs import rpc_pb2 as pb
+from tests.harness.etcd.conftest import PATIENT
 
 pytestmark = pytest.mark.etcd
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 60.0
 PASSWORD = "correct horse"
-ROOT = ConnectionOptions(user="root", password=PASSWORD)
+ROOT = replace(PATIENT, user="root", password=PASSWORD)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def test_tls_with_client_certificates(
     run_etcd: Callable[..., Any], connected: Callable[..., Any], certificates: Path
 ) -> None:
     tls = Tls(ca=certificates / "ca.pem", cert=certificates / "client.pem", key=certificates / "client.key")
-    options = ConnectionOptions(tls=tls, connect_timeout_ms=2000)
+    options = replace(PATIENT, tls=tls)
     flags = [
         f"--cert-file={certificates / 'server.pem'}",
         f"--key-file={certificates / 'server.key'}",
@@ -63,8 +65,8 @@ def test_tls_with_client_certificates(
 
     with run_etcd(1, flags=flags, options=options) as members:
         assert connected(members, put, options=options) > 1
-        without_certificate = ConnectionOptions(tls=Tls(ca=certificates / "ca.pem"), connect_timeout_ms=2000)
-        for refused in (without_certificate, PLAIN):
+        without_certificate = replace(PATIENT, tls=Tls(ca=certificates / "ca.pem"))
+        for refused in (without_certificate, PATIENT):
             with pytest.raises(TransportError) as caught:
                 connected(members, put, options=refused)
             assert caught.value.code == "UNAVAILABLE"
@@ -75,7 +77,7 @@ def guarded(run_etcd: Callable[..., Any]) -> Iterator[Any]:
     """A member with auth enabled, a root, and a user who may only read below public/."""
 
     async def enable(members: Any) -> None:
-        connections = Connections(members.endpoints)
+        connections = Connections(members.endpoints, PATIENT)
         rpc = connections["n1"]
 
         async def do(method: Any, request: Any) -> None:
@@ -139,14 +141,14 @@ def test_a_user_may_do_what_the_role_allows_and_no_more(guarded: Any, connected:
             await rpc.unary(m.PUT, pb.PutRequest(key=b"public/a"), timeout_s=TIMEOUT_S)
         return caught.value
 
-    error = connected(guarded, body, options=ConnectionOptions(user="guest", password=PASSWORD))
+    error = connected(guarded, body, options=replace(PATIENT, user="guest", password=PASSWORD))
     judged = outcome(error, is_read=False)
     assert (judged.name, judged.type) == ("permission-denied", "fail")
 
 
 @pytest.mark.parametrize(
     ("options", "name"),
-    [(PLAIN, "user-empty"), (ConnectionOptions(user="root", password="wrong"), "invalid-argument")],
+    [(PATIENT, "user-empty"), (replace(PATIENT, user="root", password="wrong"), "invalid-argument")],
 )
 def test_nobody_and_a_wrong_password_are_refused(
     guarded: Any, connected: Callable[..., Any], options: ConnectionOptions, name: str

@@ -56,7 +56,7 @@ def ask(one: Any, connected: Callable[..., Any]) -> Callable[..., list[Op]]:
 async def wipe(connections: Connections, workload: str) -> None:
     begin, end = f"{workload}/".encode(), f"{workload}0".encode()
     request = pb.DeleteRangeRequest(key=begin, range_end=end)
-    await connections["n1"].unary(DELETE_RANGE, request, timeout_s=10)
+    await connections["n1"].unary(DELETE_RANGE, request, timeout_s=60)
 
 
 def outcomes(ops: Sequence[Op]) -> list[tuple[str, Any]]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from splitvote.harness.errors import NemesisError, TransportError
 from splitvote.harness.etcd import methods as m
-from splitvote.harness.etcd.connection import PLAIN, ConnectionOptions, Connections
+from splitvote.harness.etcd.connection import Connections
 from splitvote.harness.etcd.stubs import rpc_pb2 as pb
 from splitvote.harness.etcd.upkeep import ROOT, ROOT_PASSWORD, EtcdAuth, EtcdUpkeep
+from tests.harness.etcd.conftest import PATIENT
 
 DATABASE = bytes(range(256)) * 40
 
@@ -77,25 +79,25 @@ def test_auth_comes_and_goes_under_the_harness_own_connections(
     run_etcd: Callable[..., Any], connected: Callable[..., Any]
 ) -> None:
     """Calls and streams go on, before, during and after, with no token fetched before one is asked for."""
-    options = ConnectionOptions(user=ROOT, password=ROOT_PASSWORD, authenticate="when_asked")
+    options = replace(PATIENT, user=ROOT, password=ROOT_PASSWORD, authenticate="when_asked")
 
     async def body(connections: Connections) -> None:
-        strangers = Connections({"n1": connections["n1"]._target}, PLAIN)
+        strangers = Connections({"n1": connections["n1"]._target}, PATIENT)
         auth = EtcdAuth(connections, strangers)
         try:
             for number in range(2):  # the user is there the second time
                 await auth.enable()
                 await auth.enable()
-                refusal = (await auth.refusals(timeout_s=5.0))["n1"]
+                refusal = (await auth.refusals(timeout_s=30.0))["n1"]
                 assert refusal is not None
                 assert refusal.startswith("user-empty")
                 put = pb.PutRequest(key=b"k", value=b"%d" % number)
-                await connections["n1"].unary(m.PUT, put, timeout_s=5.0)
+                await connections["n1"].unary(m.PUT, put, timeout_s=30.0)
                 await auth.disable()
-                assert (await auth.refusals(timeout_s=5.0))["n1"] is None
-                await connections["n1"].unary(m.PUT, put, timeout_s=5.0)
+                assert (await auth.refusals(timeout_s=30.0))["n1"] is None
+                await connections["n1"].unary(m.PUT, put, timeout_s=30.0)
                 connections["n1"]._token._metadata = None  # type: ignore[union-attr]  # as when it was refused at the end
-                await connections["n1"].unary(m.PUT, put, timeout_s=5.0)
+                await connections["n1"].unary(m.PUT, put, timeout_s=30.0)
         finally:
             await strangers.close()
 
@@ -109,11 +111,11 @@ def test_an_alarm_is_known_to_the_member_until_it_is_called_off(
 ) -> None:
     async def body(connections: Connections) -> None:
         upkeep = EtcdUpkeep(connections)
-        assert (await upkeep.alarms(timeout_s=5.0))["n1"] == ()
+        assert (await upkeep.alarms(timeout_s=30.0))["n1"] == ()
         await upkeep.raise_no_space("n1")
-        assert "NOSPACE" in (await upkeep.alarms(timeout_s=5.0))["n1"][0]
+        assert "NOSPACE" in (await upkeep.alarms(timeout_s=30.0))["n1"][0]
         await upkeep.disarm()
-        assert (await upkeep.alarms(timeout_s=5.0))["n1"] == ()
+        assert (await upkeep.alarms(timeout_s=30.0))["n1"] == ()
         reading = await upkeep.save_snapshot("n1")
         assert reading.is_intact
         assert reading.size_bytes == reading.announced_bytes > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from splitvote.harness.etcd.archivist import EtcdArchivist
 from splitvote.harness.etcd.bindings import Services, binding_of
 from splitvote.harness.etcd.capabilities import EtcdHealth
 from splitvote.harness.etcd.connection import Connections
-from splitvote.harness.generator import clients, time_limit
+from splitvote.harness.generator import clients, limit
 from splitvote.harness.history import HistoryWriter, read_history
 from splitvote.harness.jsonl import JsonLinesWriter, read_all
 from splitvote.harness.op import Op
@@ -28,15 +29,22 @@ from splitvote.workloads import WorkloadOptions, workload_named
 
 pytestmark = pytest.mark.etcd
 
-BOUND_S = 30.0
+BOUND_S = 120.0
+OPERATIONS = 200
+"""Two seconds' worth; counted, so that a slow machine makes no fewer of them."""
 NORMAL = ("k", "l")
+
+
+def told_of(op: Op, watch: int) -> list[list[Any]]:
+    """What an emitted event tells to one watch."""
+    return list(op.value[3]) if op.value[:2] == ["events", watch] else []
 
 
 class Session:
     """Clients of the binding on one cluster, and what their operations emitted."""
 
     def __init__(self, connections: Connections, names: Sequence[str] = ()) -> None:
-        services = Services(nodes=connections, names=tuple(names), timeout_s=5.0)
+        services = Services(nodes=connections, names=tuple(names), timeout_s=30.0)
         self._binding = binding_of(["watch"], services)
         self._nodes = tuple(names) or tuple(connections)
         self.events: list[Op] = []
@@ -60,7 +68,7 @@ class Session:
         return [op.value for op in self.events if op.value[0] == kind and (kind == "ended" or op.value[1] == watch)]
 
     def told(self, watch: int = 0) -> list[list[Any]]:
-        return [event for value in self.values("events", watch) for event in value[3]]
+        return [event for op in self.events for event in told_of(op, watch)]
 
     async def wait(self, holds: Callable[[], bool], watching: asyncio.Task[Op]) -> None:
         """Wait until something was told."""
@@ -162,10 +170,13 @@ def test_a_compacted_start_is_refused_and_taken_up_at_the_compact_revision(fresh
         watching = asyncio.create_task(
             session.watch(Watched(*NORMAL, start="compacted", by=2), Watched(*NORMAL, start="compaction"))
         )
-        await session.until(lambda: len(session.values("created", 0)) == 2 and bool(session.told(0)), watching)
+        await session.until(
+            lambda: all(len(session.values("created", n)) == 2 and len(session.told(n)) == 3 for n in (0, 1)), watching
+        )
         assert session.values("canceled")[0][:3] == ["canceled", 0, 5]
         assert [value[2] for value in session.values("created", 0)] == [3, 5]
-        assert [value[2] for value in session.values("created", 1)] == [5, 8], "taken up where it was"
+        before = [event[0] for op in session.events if op.stream == 0 for event in told_of(op, 1)]
+        assert [value[2] for value in session.values("created", 1)] == [5, max(before, default=4) + 1], "where it was"
         assert [event[0] for event in session.told(0)] == [5, 6, 7]
         assert [event[0] for event in session.told(1)] == [5, 6, 7]
         assert len({op.stream for op in session.events}) == 2
@@ -183,7 +194,7 @@ def test_a_cut_stream_goes_on_after_what_was_told(three: Any, connected: Connect
             session.watch(
                 Watched("k0001", start="past", by=0),
                 Watched("k0002", start="past", by=0),
-                cuts_s=tuple(0.3 * number for number in range(1, 90)),
+                cuts_s=tuple(accumulate(0.3 * 1.1**number for number in range(30))),  # less and less often
                 resume="next",
                 progress_every_s=0.05,
             )
@@ -211,21 +222,26 @@ def test_a_member_that_is_not_there_is_left_for_the_next(run_etcd: Callable[...,
             watching = asyncio.create_task(session.watch(Watched(start="past", by=0), resume="next"))
             await session.until(lambda: bool(session.values("created")), watching)
             assert session.values("ended")[0][1].startswith("not-connected:")
-            failed = await client.watch(Watched(), for_s=1.0)
+            failed = await client.watch(Watched(), for_s=3.0)
             assert failed.type == "fail"
             assert (failed.error or "").startswith("not-connected:")
 
         connected(members, body)
 
 
+WHEN_S = (0.2, 4.0, 40.0)
+"""A watch that is not there yet is not ended; once it is over, there is none to be ended again."""
+
+
 def test_a_watch_is_ended_and_no_other(one: Any, connected: Connected) -> None:
     async def body(connections: Connections) -> None:
         session = Session(connections)
-        watching = asyncio.create_task(session.watch(Watched("k0001"), Watched("k0001"), cancels=((0.2, 0),)))
+        cancels = tuple((at_s, 0) for at_s in WHEN_S)
+        watching = asyncio.create_task(session.watch(Watched("k0001"), Watched("k0001"), cancels=cancels))
         await session.wait(lambda: bool(session.values("canceled")), watching)
         await session.put("k0001", "a")
         await session.until(lambda: bool(session.told(1)), watching)
-        assert session.values("cancelling") == [["cancelling", 0]]
+        assert session.values("cancelling")[0] == ["cancelling", 0]
         assert session.values("canceled")[0][:3] == ["canceled", 0, 0]
         assert not session.told(0)
 
@@ -275,21 +291,21 @@ def test_the_last_word_of_every_member(three: Any, connected: Connected) -> None
     connected(three, body)
 
 
-async def run_workload(connections: Connections, folder: Path, *, seconds: float, seed: int) -> Recording:
+async def run_workload(connections: Connections, folder: Path, *, seed: int) -> Recording:
     """The whole workload, as a run has it, without faults."""
     workload = workload_named("watch", WorkloadOptions(concurrency=6, rate=100))
     history = HistoryWriter(folder / "history.jsonl")
     archive: JsonLinesWriter[ArchiveRecord] = JsonLinesWriter(folder / "archive.jsonl")
     archivist = EtcdArchivist(connections)
-    services = Services(nodes=connections, names=tuple(connections), timeout_s=5.0, archivist=archivist)
+    services = Services(nodes=connections, names=tuple(connections), timeout_s=30.0, archivist=archivist)
     binding = binding_of(["watch"], services)
     runner = Runner(
         binding=binding, nodes=tuple(connections), history=history, concurrency=6, seed=seed, backstop_s=2 * BOUND_S
     )
     archivist.start(archive, runner.now_ns)
-    await runner.run(time_limit(seconds, clients(workload.generator)))
+    await runner.run(limit(OPERATIONS, clients(workload.generator)))
     await runner.run(workload.final([]))
-    members = await EtcdHealth(connections).readings(("watch/k0000",))
+    members = await EtcdHealth(connections).readings(("watch/k0000",), timeout_s=BOUND_S)
     assert await archivist.finish(tuple(connections), timeout_s=BOUND_S)
     await runner.close()
     await archivist.stop()
@@ -313,7 +329,7 @@ def test_a_healthy_cluster_keeps_every_promise(
     """The workload as it is, on three new members, for a few seconds."""
 
     async def body(connections: Connections) -> Recording:
-        return await run_workload(connections, tmp_path, seconds=2.0, seed=5)
+        return await run_workload(connections, tmp_path, seed=5)
 
     with run_etcd(3) as members:
         result = judged(connected(members, body))
@@ -325,15 +341,15 @@ def test_a_healthy_cluster_keeps_every_promise(
 def test_progress_overtakes_events_before_it_was_mended(
     run_etcd: Callable[..., Any], connected: Connected, tmp_path: Path
 ) -> None:
-    """Issue 15220 on 3.4.23: found by the workload as it is, within a few seconds."""
+    """Issue 15220 on 3.4.23: found by the workload as it is, in one of a few runs."""
     with run_etcd(1, version="3.4.23") as members:
 
         async def body(connections: Connections) -> set[str]:
             found: set[str] = set()
-            for seed in range(2, 8):
+            for seed in range(2, 22):
                 folder = tmp_path / str(seed)
                 folder.mkdir()
-                recording = await run_workload(connections, folder, seconds=2.0, seed=seed)
+                recording = await run_workload(connections, folder, seed=seed)
                 found = {anomaly.name for anomaly in judged(recording).anomalies}
                 if "watch: bookmarkable" in found:
                     break

@@ -115,7 +115,9 @@ def test_a_sitting_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.
 
     with Sitting(tmp_path) as again:
         monkeypatch.setattr(again, "_make_pool", no_pool)
-        assert again.examine([LOST_UPDATE], seeds=1, time_s=5.0, control=1) == answers
+        known = again.examine([LOST_UPDATE], seeds=1, time_s=5.0, control=1)
+        assert {answer.question: answer for answer in known} == {answer.question: answer for answer in answers}
+        assert len(known) == len(answers)
     monkeypatch.setattr(sittings, "code_fingerprint", lambda: "other")
     with Sitting(tmp_path) as other:
         monkeypatch.setattr(other, "_make_pool", no_pool)

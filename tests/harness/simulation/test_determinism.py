@@ -35,7 +35,7 @@ def test_a_run_repeats_byte_for_byte(tmp_path: Path) -> None:
         "other": begin(tmp_path / "other", 8, "1"),
     }
     for process in processes.values():
-        assert process.wait(timeout=240) in (0, 2)  # so short a run may be too short for every family
+        assert process.wait(timeout=900) in (0, 2)  # so short a run may be too short for every family
     one, two, other = (files(tmp_path / name) for name in processes)
     assert {name for name in one if one[name] != two[name]} == set()
     assert len(one["history.jsonl"].splitlines()) > 1_000
