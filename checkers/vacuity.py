@@ -52,7 +52,7 @@ class VacuityChecker:
         missing += [f"faults: no {family} was proven to take effect" for family in self._planned if not proven[family]]
         if self._families and not self._planned:
             missing.append("faults: the run was too short for any of them; give it more --time")
-        if silence := longest_silence(recording.history, recording.faults):
+        if silence := longest_silence(recording.history, recording.faults, load_s=_load_s(recording)):
             missing.append(silence)
         stats = {"ok": dict(succeeded), "proven_faults": dict(proven), "leaders": leaders_seen(recording)}
         evidence = {"missing": missing, "notes": self._notes(recording, proven)}
@@ -109,14 +109,24 @@ def quorum_lost_intervals(faults: tuple[FaultRecord, ...], end_ns: int) -> list[
     return sorted(intervals + [(start, end_ns) for start in begun.values()])
 
 
-def longest_silence(history: History, faults: tuple[FaultRecord, ...]) -> str | None:
-    """Say so when no operation succeeded for over 30 s that the plan does not explain."""
+def _load_s(recording: Recording) -> float | None:
+    return recording.config.time_s or None if recording.config is not None else None
+
+
+def longest_silence(history: History, faults: tuple[FaultRecord, ...], *, load_s: float | None = None) -> str | None:
+    """Say so when no operation succeeded for over 30 s that the plan does not explain.
+
+    After ``load_s`` clients ask for nothing but the final operations, however
+    long the undoing of a fault takes: that is no silence.
+    """
     operations = history.operations
     if not operations:
         return "no operation was invoked"
-    end_ns = history[-1].time_ns
+    last_ns = history[-1].time_ns
+    end_ns = last_ns if load_s is None else min(last_ns, int(load_s * 1e9))
     excused = quorum_lost_intervals(faults, end_ns)
-    times = sorted(_completed_ns(operation) for operation in operations if operation.type == "ok")
+    completed = (_completed_ns(operation) for operation in operations if operation.type == "ok")
+    times = sorted(time_ns for time_ns in completed if time_ns <= end_ns)
     for start, end in zip([operations[0].invoke.time_ns, *times], [*times, end_ns], strict=False):
         overlap = sum(max(0, min(end, stop) - max(start, begin)) for begin, stop in excused)
         if (end - start - overlap) / 1e9 > _SILENCE_BOUND_S:

@@ -10,10 +10,10 @@ from splitvote.checkers.liveness import LivenessChecker
 from splitvote.checkers.logs import LogPatternChecker
 from splitvote.checkers.stats import StatsChecker, quantiles_ms
 from splitvote.checkers.unhandled import UnhandledErrorsChecker
-from splitvote.checkers.vacuity import VacuityChecker, quorum_lost_intervals
+from splitvote.checkers.vacuity import VacuityChecker, longest_silence, quorum_lost_intervals
 from splitvote.harness.history import History
 from splitvote.harness.op import NEMESIS, Op
-from splitvote.harness.recording import FaultRecord, FinalState, Recording
+from splitvote.harness.recording import FaultRecord, FinalState, Recording, RunConfig
 from splitvote.harness.result import Budget, Result, Verdict
 
 SECOND = 1_000_000_000
@@ -131,6 +131,16 @@ def test_too_few_successes_and_unproven_families_are_listed() -> None:
         "faults: no kill was proven to take effect",
         "faults: no pause was proven to take effect",
     ]
+
+
+def test_what_comes_after_the_load_is_no_silence_and_silence_until_its_end_is() -> None:
+    """A fault whose end takes a minute when clients have stopped is not held against the run; one before that is."""
+    late = history(operation(0, 1, 2), operation(2, 25, 26), operation(4, 60.1, 60.2), operation(6, 95, 96))
+    assert longest_silence(late, (), load_s=55) is None
+    assert "between 26.0 s and 60.0 s" in str(longest_silence(late, (), load_s=60))
+    assert "between 26.0 s and 60.2 s" in str(longest_silence(late, ()))
+    config = RunConfig("register", 1, "local", ("n1",), "0", "", time_s=55.0)
+    assert VacuityChecker({}, ()).check(Recording(late, config), Budget()).verdict is Verdict.VALID
 
 
 def test_a_long_silence_is_vacuous_unless_the_plan_took_the_quorum() -> None:
