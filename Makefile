@@ -10,13 +10,32 @@ SEED ?= $(shell od -An -N3 -tu4 /dev/urandom | tr -d ' ')
 # Known and open on every version of etcd; left out, so that a first verdict is about your own cluster.
 OPEN_ISSUES := 18667,15247
 
-.PHONY: run test acceptance-workloads exam exam-slice lint bench fuzz stubs clean
+BUDGET ?= 60m
+# local, netns, compose or sim
+CLUSTER ?= local
+FAULTS ?= all
+AVOID ?= open
+ETCD ?= $(if $(filter sim,$(CLUSTER)),,$(STOCK))
+UPGRADE ?= $(if $(filter $(STOCK),$(ETCD)),$(ETCD_VERSIONS)/3.5.16/etcd)
+# Versions are fetched for whoever names no etcd of his own.
+NIGHT_ETCD_FETCHED = $(if $(filter $(STOCK),$(ETCD)),$(ETCD_VERSIONS)/.complete)
+
+.PHONY: run nightly set-up-nightly test acceptance-workloads exam exam-slice lint bench fuzz stubs clean
 
 ## The main job: puts, transactions, watches, elections and leases on real etcd processes that are killed, paused and cut
 ## off from each other. No docker, no root.
 run: $(VENV)/.run
 	$(BIN)/splitvote run kv+watch+election+lease --faults kill,pause,partition --avoid $(OPEN_ISSUES) \
 	  --time 60 --rate 200 --concurrency 20 --seed $(SEED) $(RUN_ARGS)
+
+## A night: kv+watch+election+lease, register and append in turn under all families of faults, for BUDGET. As
+## make nightly SEED=7 BUDGET=20m CLUSTER=compose; AVOID= leaves nothing out. docs/nightly.md has the exit codes.
+nightly: set-up-nightly $(NIGHT_ETCD_FETCHED)
+	$(BIN)/splitvote nightly $(WORKLOADS) --seed $(SEED) --budget $(BUDGET) --cluster $(CLUSTER) --faults $(FAULTS) \
+	  --avoid '$(AVOID)' $(addprefix --etcd ,$(ETCD)) $(addprefix --upgrade ,$(UPGRADE)) $(NIGHT_ARGS)
+
+## What a night in docker-compose wants on this side of docker.
+set-up-nightly: $(VENV)/.compose
 
 ## Every test, ruff and mypy.
 test: lint $(ETCD_VERSIONS)/.complete
@@ -43,7 +62,7 @@ exam-slice: $(VENV)/.run
 bench: $(VENV)/.dev
 	for bench in bench/*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
 
-## Checkers against independent brute force.
+## Checkers, and what a loss of power takes from a disk, against independent brute force.
 fuzz: $(VENV)/.dev $(ETCD_VERSIONS)/.complete
 	$(BIN)/python tests/checkers/linearizability/fuzz.py --histories 50000
 	$(BIN)/python tests/checkers/isolation/fuzz.py --histories 20000 --seed 1 --seconds 600
@@ -52,6 +71,7 @@ fuzz: $(VENV)/.dev $(ETCD_VERSIONS)/.complete
 	$(BIN)/python tests/checkers/watch/fuzz.py --histories 20000 --seed 1
 	$(BIN)/python tests/checkers/lock/fuzz.py --histories 20000 --seed 1
 	$(BIN)/python tests/checkers/lease/fuzz.py --histories 20000 --seed 1
+	$(BIN)/python tests/harness/clusters/disks/fuzz.py --histories 50000 --seed 1
 	$(BIN)/python tests/harness/simulation/differential.py $(STOCK) --operations 10000 --seed 1
 
 ## Regenerate the gRPC stubs from our own proto file.
@@ -65,9 +85,13 @@ $(VENV)/.run: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[etcd]'
 	touch $@
 
+$(VENV)/.compose: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[etcd,compose]'
+	touch $@ $(VENV)/.run
+
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[etcd,compose,dev]'
-	touch $@ $(VENV)/.run
+	touch $@ $(VENV)/.run $(VENV)/.compose
 
 $(ETCD_VERSIONS)/.complete: tests/etcd-versions | $(VENV)/.dev
 	PYTHON=$(abspath $(BIN)/python) tests/etcd-versions $(ETCD_VERSIONS)

@@ -29,7 +29,8 @@ FILE_BYTES: Final = 1_000_000
 _MOST_KINDS: Final = 8
 _MOST_ROWS: Final = 40
 _MOST_ERRORS: Final = 5
-_MARKS: Final = {Verdict.VALID: "✓", Verdict.INVALID: "✗", Verdict.UNKNOWN: "?", Verdict.SLO_MISSED: "!"}
+MARKS: Final = {Verdict.VALID: "✓", Verdict.INVALID: "✗", Verdict.UNKNOWN: "?", Verdict.SLO_MISSED: "!"}
+"""How a verdict is marked where there is no room for the word, and before it where there is."""
 
 
 def markdown_summary(run_directory: Path) -> str:
@@ -37,7 +38,7 @@ def markdown_summary(run_directory: Path) -> str:
 
     Raises ConfigError when there is no such directory.
     """
-    return _bounded(_lines(Summary(read_run(run_directory))), MOST_BYTES)
+    return bounded(_lines(Summary(read_run(run_directory))), MOST_BYTES)
 
 
 def append_summary(run_directory: Path, output: Path) -> Path:
@@ -46,36 +47,43 @@ def append_summary(run_directory: Path, output: Path) -> Path:
     Raises ConfigError when there is no such run, EnvironmentFailure when the
     file cannot be written.
     """
-    text = markdown_summary(run_directory)
+    return append_markdown(markdown_summary(run_directory), output)
+
+
+def append_markdown(text: str, output: Path) -> Path:
+    """Append Markdown to a file, which is kept below FILE_BYTES, after an empty line where there is something already.
+
+    Raises EnvironmentFailure when the file cannot be written.
+    """
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with output.open("ab") as file:
             room = FILE_BYTES - file.tell()
-            file.write(_bounded(["", *text.splitlines()] if file.tell() else text.splitlines(), room).encode())
+            file.write(bounded(["", *text.splitlines()] if file.tell() else text.splitlines(), room).encode())
     except OSError as failure:
-        raise EnvironmentFailure(f"cannot write --summary {output}: {failure.strerror}") from failure
+        raise EnvironmentFailure(f"cannot write the summary {output}: {failure.strerror}") from failure
     return output
 
 
 def _lines(summary: Summary) -> Iterator[str]:
-    yield from (f"## {_md(summary.title)}", "", _md(summary.run.name), "")
-    yield from (f"> {_md(plain(text, 600))}\n" for text in (*summary.headline.warnings, *summary.defects))
-    yield from (f"{_md(plain(sentence, 2_000))}\n" for sentence in summary.headline.sentences)
+    yield from (f"## {inert(summary.title)}", "", inert(summary.run.name), "")
+    yield from (f"> {inert(plain(text, 600))}\n" for text in (*summary.headline.warnings, *summary.defects))
+    yield from (f"{inert(plain(sentence, 2_000))}\n" for sentence in summary.headline.sentences)
     yield from _anomaly_lines(summary)
     yield from ("", "| operations | ok | fail | info | p50 | p99 |", "|---|--:|--:|--:|--:|--:|")
     rows = kind_rows(summary.operations)
     for row in rows[: _MOST_ROWS - 1] + rows[_MOST_ROWS - 1 :][-1:]:  # the last one sums up
         counts = " | ".join(f"{row.outcomes[outcome]:,}" for outcome in ("ok", "fail", "info"))
-        yield f"| {_md(plain(row.f, 40))} | {counts} | {duration(row.p50_ns)} | {duration(row.p99_ns)} |"
+        yield f"| {inert(plain(row.f, 40))} | {counts} | {duration(row.p50_ns)} | {duration(row.p99_ns)} |"
     yield from ("", "| checker | verdict | |", "|---|---|---|")
     for result in summary.results[:_MOST_ROWS]:
-        verdict = f"{_MARKS[result.verdict]} {str(result.verdict).replace('_', ' ')}"
-        yield f"| {_md(plain(result.checker, 60))} | {verdict} | {_md(plain(result.reason or '', 300))} |"
+        verdict = f"{MARKS[result.verdict]} {str(result.verdict).replace('_', ' ')}"
+        yield f"| {inert(plain(result.checker, 60))} | {verdict} | {inert(plain(result.reason or '', 300))} |"
     yield from ("", f"- faults: {summary.faults() or 'none'}", f"- unavailable: {summary.unavailable()}")
     errors = error_rows(summary.operations)[:_MOST_ERRORS]
     if errors:
-        yield "- errors: " + times({_md(plain(row.name, 60)): row.total for row in errors})
-    yield from (f"- {_md(plain(problem, 300))}" for problem in summary.run.problems)
+        yield "- errors: " + times({inert(plain(row.name, 60)): row.total for row in errors})
+    yield from (f"- {inert(plain(problem, 300))}" for problem in summary.run.problems)
     if (command := repeat_command(summary.run)) is not None:
         yield from ("", "Repeat with:", "", f"    {plain(command, 4_000)}")
 
@@ -86,9 +94,9 @@ def _anomaly_lines(summary: Summary) -> Iterator[str]:
     worst = list({card.name: card for card in reversed(summary.cards)}.values())[::-1]
     for card in worst[:_MOST_KINDS]:
         often = f" \u00d7 {amounts[card.name]:,}" if amounts[card.name] > 1 else ""
-        issue = "" if card.known_issue is None else f" *Known issue of etcd, {_md(plain(card.known_issue, 300))}.*"
-        story = _md(sentence(plain(card.story, 500)))
-        yield f"- **{_md(plain(card.title, 120))}**{often} ({_md(card.checker)}): {story}{issue}"
+        issue = "" if card.known_issue is None else f" *Known issue of etcd, {inert(plain(card.known_issue, 300))}.*"
+        story = inert(sentence(plain(card.story, 500)))
+        yield f"- **{inert(plain(card.title, 120))}**{often} ({inert(card.checker)}): {story}{issue}"
     if len(worst) > _MOST_KINDS:
         yield f"- and {len(worst) - _MOST_KINDS} more kinds of anomalies in the report"
 
@@ -96,7 +104,7 @@ def _anomaly_lines(summary: Summary) -> Iterator[str]:
 _LEFT_OUT: Final = "\n… the rest has no room here: see the report.\n"
 
 
-def _bounded(lines: Iterable[str], most_bytes: int) -> str:
+def bounded(lines: Iterable[str], most_bytes: int) -> str:
     """As many whole lines as there is room for; where some are left out the last one says so."""
     room = most_bytes - len(_LEFT_OUT.encode())
     if room < 0:
@@ -115,7 +123,7 @@ _ENTITIES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "\n":
 _LIST_START: Final = re.compile(r"^(\s*)([-+=]|\d+(?=[.)]))")
 
 
-def _md(text: str) -> str:
+def inert(text: str) -> str:
     """Text in which Markdown, GitHub's extensions and HTML find nothing to interpret."""
     text = _MARKUP.sub(r"\\\g<0>", text)
     text = text.translate({ord(mark): entity for mark, entity in _ENTITIES.items()})

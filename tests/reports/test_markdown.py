@@ -86,5 +86,5 @@ def test_summaries_are_appended_until_the_page_is_full(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     """A folder is no file to append to."""
-    with pytest.raises(EnvironmentFailure, match="--summary"):
+    with pytest.raises(EnvironmentFailure, match="cannot write the summary"):
         append_summary(night(tmp_path, "kv", 1).path, tmp_path)
