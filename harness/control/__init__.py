@@ -5,6 +5,7 @@ A ``Remote`` is what a node is to everybody else.  What carries its commands is 
 only once it is used.  Nothing here knows what a cluster is.
 """
 
+from splitvote.harness.control.conversation import Conversation, ConversationEnded
 from splitvote.harness.control.remote import (
     CommandFailed,
     ControlError,
@@ -15,4 +16,14 @@ from splitvote.harness.control.remote import (
     on_all,
 )
 
-__all__ = ["CommandFailed", "ControlError", "Finished", "Remote", "Transport", "Unreachable", "on_all"]
+__all__ = [
+    "CommandFailed",
+    "ControlError",
+    "Conversation",
+    "ConversationEnded",
+    "Finished",
+    "Remote",
+    "Transport",
+    "Unreachable",
+    "on_all",
+]

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from splitvote.harness.control.remote import Unreachable, left_s
@@ -62,24 +63,40 @@ class DockerTransport:
         self, command: Sequence[str], *, stdin: BinaryIO, stdout: BinaryIO, timeout_s: float
     ) -> tuple[int, bytes]:
         """See ``Transport``."""
+        deadline_s = time.monotonic() + timeout_s
+        number, attached = self._begun(command)
+        stream = _stream(attached)
+        with contextlib.ExitStack() as undo:
+            undo.callback(_let_go, attached)
+            with _giving(stream, stdin):
+                errors = _read(stream, stdout, deadline_s)
+        return self._status(number, deadline_s), errors
+
+    def converse(self, command: Sequence[str], *, timeout_s: float) -> _Talk:
+        """See ``Transport``."""
+        _, attached = self._begun(command)
+        talk = _Talk(attached)
+        try:
+            talk.send(b"\n", timeout_s)
+        except OSError:
+            talk.close()
+            raise
+        return talk
+
+    def _begun(self, command: Sequence[str]) -> tuple[str, Any]:
+        """Start a command, which waits for a line; its id, and what is attached to its streams."""
         import docker
         import requests
 
-        deadline_s = time.monotonic() + timeout_s
         api = self._api()
         try:
             made = api.exec_create(self._container, [*_BEGIN, *command], stdin=True, user="0")
         except (docker.errors.APIError, requests.RequestException) as failure:
             raise Unreachable(f"no command can be run in {self._container}: {failure}") from None
         try:
-            attached = api.exec_start(made["Id"], socket=True)
+            return made["Id"], api.exec_start(made["Id"], socket=True)
         except (docker.errors.APIError, requests.RequestException) as failure:
             raise OSError(f"a command may not have been started: {failure}") from None
-        with contextlib.closing(attached):
-            stream: socket.socket = getattr(attached, "_sock", attached)
-            _give(stream, stdin, deadline_s)
-            errors = _read(stream, stdout, deadline_s)
-        return self._status(made["Id"], deadline_s), errors
 
     def _status(self, command: str, deadline_s: float) -> int:
         """Its exit status, which the engine may take a moment to know after its output has ended."""
@@ -103,15 +120,71 @@ class DockerTransport:
             client.close()
 
 
-def _give(stream: socket.socket, stdin: BinaryIO, deadline_s: float) -> None:
-    """Have the command begin, and give it its input; one that ends without reading it is none of our concern."""
-    with contextlib.suppress(BrokenPipeError):
-        stream.settimeout(left_s(deadline_s))
-        stream.sendall(b"\n")
-        while piece := stdin.read(_PIECE_BYTES):
-            stream.settimeout(left_s(deadline_s))
-            stream.sendall(piece)
-        stream.shutdown(socket.SHUT_WR)
+def _stream(attached: Any) -> socket.socket:
+    """The socket in what the library gives, which is one or has one."""
+    stream: socket.socket = getattr(attached, "_sock", attached)
+    return stream
+
+
+def _let_go(attached: Any) -> None:
+    """Close all there is of it: what the library gives holds a socket, and hangs on the engine's answer."""
+    for each in (getattr(attached, "_response", None), _stream(attached), attached):
+        if each is not None:
+            with contextlib.suppress(OSError):
+                each.close()
+
+
+class _Talk:
+    """See ``Dialogue``: a command that stays attached."""
+
+    def __init__(self, attached: Any) -> None:
+        self._attached = attached
+        self._stream = _stream(attached)
+
+    def send(self, content: bytes, timeout_s: float) -> None:
+        """See ``Dialogue``."""
+        self._stream.settimeout(timeout_s)
+        self._stream.sendall(content)
+
+    def receive(self, timeout_s: float) -> bytes:
+        """See ``Dialogue``; what comes over stderr is passed over."""
+        deadline_s = time.monotonic() + timeout_s
+        while header := _exactly(self._stream, _HEADER.size, deadline_s, may_end=True):
+            source, size = _HEADER.unpack(header)
+            content = _exactly(self._stream, size, deadline_s)
+            if source != _STDERR:
+                return content
+        return b""
+
+    def close(self) -> None:
+        """See ``Dialogue``."""
+        with contextlib.suppress(OSError):
+            self._stream.shutdown(socket.SHUT_RDWR)
+        _let_go(self._attached)
+
+
+@contextlib.contextmanager
+def _giving(stream: socket.socket, stdin: BinaryIO) -> Iterator[None]:
+    """Have the command begin and give it its input, while its output is read; it may end without reading all.
+
+    The stream is shut down in the end, so that nobody waits for a command that does not read.
+    """
+
+    def give() -> None:
+        with contextlib.suppress(OSError):
+            stream.sendall(b"\n")
+            while piece := stdin.read(_PIECE_BYTES):
+                stream.sendall(piece)
+            stream.shutdown(socket.SHUT_WR)
+
+    thread = threading.Thread(target=give, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            stream.shutdown(socket.SHUT_RDWR)
+        thread.join()
 
 
 def _read(stream: socket.socket, stdout: BinaryIO, deadline_s: float) -> bytes:

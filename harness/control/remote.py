@@ -2,14 +2,15 @@
 
 Transports block, so that each node has a few threads of its own in which they
 do.  Making a connection is tried again; a command never is, since it may have
-been carried out although nobody heard of it.  A command that is late is given
-up, which does not end it: what must end has a bound of its own.
+been carried out although nobody heard of it.  A command that is late is ended,
+by ``timeout`` on the node, so that it ends even where we are not heard any more.
 """
 
 from __future__ import annotations
 
 import asyncio
 import io
+import math
 import os
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Literal, Protocol, TypeVar
 
+from splitvote.harness.control.conversation import Conversation, Dialogue
 from splitvote.harness.errors import NemesisError
 
 T = TypeVar("T")
@@ -25,8 +27,14 @@ V = TypeVar("V")
 
 RUN_TIMEOUT_S: Final = 10.0
 TRANSFER_TIMEOUT_S: Final = 120.0
+GRACE_S: Final = 3.0
+"""How much longer we listen than a command may take, to hear that it was ended."""
+
 _AT_ONCE: Final = 4
 """Commands on one node at a time; sshd allows ten on a connection by default."""
+
+SIGNALLED: Final = 128
+"""The least status that says a signal ended the command."""
 
 _WORDS: Final = 300
 """How much of what a command complained of is repeated in a message."""
@@ -44,7 +52,7 @@ class Unreachable(ControlError):
 
 
 class CommandFailed(ControlError):
-    """A command ended with another status than it should have, or not in time (``status`` None)."""
+    """A command ended with another status than it should have, was late, or nobody knows (``status`` None)."""
 
     def __init__(self, message: str, status: int | None) -> None:
         super().__init__(message)
@@ -78,12 +86,15 @@ class Transport(Protocol):
     ) -> tuple[int, bytes]:
         """Run a command to its end; its status and what it wrote to stderr.
 
-        The whole of ``stdin`` is given before output is read, so that a command
-        must not print more than a megabyte before it has read its input.  A
-        command ended by a signal has the status 128 + signal.  Raises
-        Unreachable when it was certainly not started, TimeoutError when it has
-        not ended in time, OSError when the connection was lost meanwhile.
+        A command ended by a signal has the status 128 + signal (128 where the
+        signal is not told).  Raises Unreachable when it was certainly not
+        started, TimeoutError when it has not ended in time, OSError when the
+        connection was lost meanwhile.
         """
+        ...
+
+    def converse(self, command: Sequence[str], *, timeout_s: float) -> Dialogue:
+        """Start a command that goes on until its input ends; raises as ``execute`` does."""
         ...
 
     def close(self) -> None:
@@ -111,7 +122,8 @@ class Remote:
         """Run a command (words, which no shell expands) and wait for its end.
 
         Raises CommandFailed for a status that is not ``expected`` (None: any
-        will do) and for a command that is late, Unreachable for no connection.
+        will do) and for a command that is late, which is ended then (bounds are
+        of whole seconds); Unreachable for no connection.
         """
         output = io.BytesIO()
         status, error = await self._execute(command, io.BytesIO(stdin), output, timeout_s, account)
@@ -143,8 +155,10 @@ class Remote:
         account: Account = "login",
     ) -> None:
         """Put bytes or a file of ours on the node, whole or not at all; raises OSError when ours cannot be read."""
-        command = ["sh", "-c", _RECEIVE, "sh", destination, f"{mode:o}"]
         with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as source:
+            size_bytes = source.seek(0, os.SEEK_END)
+            source.seek(0)
+            command = ["sh", "-c", _RECEIVE, "sh", destination, f"{mode:o}", str(size_bytes)]
             status, error = await self._execute(command, source, io.BytesIO(), timeout_s, account)
         if status != 0:
             raise self._failed(["upload", destination], Finished(status, b"", error))
@@ -174,24 +188,55 @@ class Remote:
         finally:
             partial.unlink(missing_ok=True)
 
+    async def converse(
+        self, command: Sequence[str], *, timeout_s: float = RUN_TIMEOUT_S, account: Account = "login"
+    ) -> Conversation:
+        """Start a command that is asked things, and ends when its input does; whoever gets the conversation closes it.
+
+        Raises ControlError.
+        """
+        words = self._words(command, account)
+
+        def work() -> Dialogue:
+            return self._transport.converse(words, timeout_s=timeout_s)
+
+        try:
+            dialogue = await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except Unreachable as failure:
+            raise Unreachable(f"{self.name}: {failure}") from None
+        except OSError as failure:  # TimeoutError among them
+            raise ControlError(f"{self.name}: `{_shown(command)}` was not started: {failure or 'too late'}") from None
+        return Conversation(self.name, dialogue)
+
+    def _words(self, command: Sequence[str], account: Account) -> list[str]:
+        """The command as it is run for an account."""
+        return ["sudo", "-n", "--", *command] if account == "root" and not self._transport.is_root else [*command]
+
     async def _execute(
         self, command: Sequence[str], stdin: BinaryIO, stdout: BinaryIO, timeout_s: float, account: Account
     ) -> tuple[int, bytes]:
-        words = [*command]
-        if account == "root" and not self._transport.is_root:
-            words = ["sudo", "-n", "--", *words]
+        bound_s = math.ceil(timeout_s)
+        words = self._words(["timeout", "-s", "KILL", str(bound_s), *command], account)
 
-        def work() -> tuple[int, bytes]:
-            return self._transport.execute(words, stdin=stdin, stdout=stdout, timeout_s=timeout_s)
+        def work() -> tuple[int, bytes, bool]:
+            started_s = time.monotonic()
+            status, error = self._transport.execute(words, stdin=stdin, stdout=stdout, timeout_s=bound_s + GRACE_S)
+            return status, error, status >= SIGNALLED and time.monotonic() - started_s >= bound_s
 
+        late = f"{self.name}: `{_shown(command)}` was not done within {bound_s} s"
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            status, error, is_ended = await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except Unreachable as failure:
+            raise Unreachable(f"{self.name}: {failure}") from None
         except TimeoutError:
-            raise CommandFailed(f"{self.name}: `{_shown(command)}` was not done within {timeout_s:g} s", None) from None
+            raise CommandFailed(f"{late}, and may run still", None) from None
         except OSError as failure:
             raise CommandFailed(
                 f"{self.name}: nobody knows what became of `{_shown(command)}`: {failure}", None
             ) from None
+        if is_ended:
+            raise CommandFailed(f"{late}, and was ended", None)
+        return status, error
 
     def _failed(self, command: Sequence[str], finished: Finished) -> CommandFailed:
         said = " ".join((finished.stderr or finished.stdout).decode(errors="replace").split())[-_WORDS:]
@@ -207,7 +252,12 @@ class Remote:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
 
-_RECEIVE: Final = 'umask 077 && cat >"$1.part" && chmod "$2" "$1.part" && mv -f "$1.part" "$1"'
+_RECEIVE: Final = """
+umask 077
+if cat >"$1.part" && [ "$(wc -c <"$1.part")" -eq "$3" ] && chmod "$2" "$1.part" && mv -f "$1.part" "$1"; then exit; fi
+rm -f "$1.part"; exit 1
+"""
+"""The size tells a file from what came of it before the connection was lost, which ends the input as well."""
 
 
 def _shown(command: Sequence[str]) -> str:
