@@ -21,26 +21,29 @@ PATTERNS: Final = {
 }
 """What to look for in a Go server's output; etcd logs JSON lines by zap."""
 
+_OF_REMOVED: Final = re.compile(
+    rb'"level":"fatal".*(server is stopping|the member has been permanently removed|'
+    rb"error validating peerURLs|member count is unequal)"
+    rb"|failed to find local ID in cluster members"
+)
 EXPLAINED: Final = {
-    "member": re.compile(
-        rb'"level":"fatal".*(server is stopping|the member has been permanently removed|'
-        rb"error validating peerURLs|member count is unequal)"
-        rb"|failed to find local ID in cluster members"
-    ),
+    "member": _OF_REMOVED,
     "disk:full": re.compile(rb"no space left on device"),
-    "disk:eio": re.compile(rb"input/output error"),
+    "disk:eio": re.compile(rb"input/output error|^fatal error: fault$"),
     "disk:read_only": re.compile(rb"read-only file system"),
-    "disk:wal_bit_flip": re.compile(rb"crc mismatch"),
-    "disk:wal_loss": re.compile(rb"file not found"),
-    "disk:wal_truncate": re.compile(rb"Was the raft log corrupted, truncated, or lost"),
-    "disk:snapshot_bit_flip": re.compile(rb"crc mismatch"),
-    "disk:snapshot_loss": re.compile(rb"no available snapshot"),
+    "damage": _OF_REMOVED,
+    "damage:wal_bit_flip": re.compile(rb"crc mismatch"),
+    "damage:wal_loss": re.compile(rb"file not found"),
+    "damage:wal_truncate": re.compile(rb"Was the raft log corrupted, truncated, or lost"),
+    "damage:snapshot_bit_flip": re.compile(rb"crc mismatch"),
+    "damage:snapshot_loss": re.compile(rb"no available snapshot"),
     "failpoint": re.compile(rb"failpoint panic|gofail"),
     "resource": re.compile(rb"too many open files"),
 }
 """What a fault of this family, or this kind of it, makes its targets say: a disk's own errors under that error alone,
 so that a loss of power explains none; a removed member that is started again on its old data ends with
-a fatal error, and so does one that joins while the membership changes; a member that is asked for its Status between
+a fatal error, and so does one that joins while the membership changes, or whose log was damaged; a page that cannot be
+read into memory is a fault (SIGBUS); a member that is asked for its Status between
 its removal and its end panics for not finding itself among the members (3.5); one that may open no file may end."""
 
 _EXAMPLES: Final = 5

@@ -7,7 +7,7 @@ it next writes; that is the end's affair.  Of a loss of power: the process is
 gone, and when the leader was hit and a quorum stands, another leads.
 
 The end: the disk is well, and every target runs and answers, started again
-where it had ended.  Nothing of what a member has synced is ever lost here, so
+where it has ended, or ends.  Nothing of what a member has synced is ever lost here, so
 that it may come back as who it was, and all at once may lose their power: what
 was acknowledged has to be there (etcd's promise of durability).
 """
@@ -21,9 +21,9 @@ from typing import Any, Final
 
 import msgspec
 
-from splitvote.harness.cluster import Cluster, Disk, DiskReading, DiskShape, Process, ProcessState
+from splitvote.harness.cluster import Cluster, Disk, DiskReading, DiskShape, Explaining, Process, ProcessState
 from splitvote.nemesis.fault import Plan, Request, Seen, Site, aim, prove_new_leader
-from splitvote.nemesis.process import prove_down, prove_up, restart
+from splitvote.nemesis.process import prove_brought_up, prove_down, prove_up, restart
 from splitvote.nemesis.proof import Proof, await_proof
 from splitvote.nemesis.quorum import Effect
 from splitvote.nemesis.targets import between
@@ -96,7 +96,7 @@ class DiskFault:
             return reading.fsync_ms is not None and (not delay_ms or reading.fsync_ms < SHOWN_SHARE * delay_ms)
 
         well = await _prove(plan.targets, site, is_well, what=f"the disks of {', '.join(plan.targets)} well")
-        return well & await prove_up(plan.targets, site) if well.holds else well
+        return well & await _prove_back(plan.targets, site) if well.holds else well
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +143,23 @@ class PowerLoss:
         return await prove_up(plan.targets, site)
 
 
+async def _prove_back(targets: Sequence[str], site: Site) -> Proof:
+    """Every target runs and answers; not so while another fault holds one down.
+
+    A write that failed may end a member any time later: it may be suspended, or
+    about to end.  Who is held down may end by it once it is let go.
+    """
+    held = [node for node in targets if node not in site.spared(targets)]
+    away = Proof(not held, f"what {', '.join(held)} makes of it is not seen yet" if held else "")
+    return away & await prove_brought_up(targets, site)
+
+
 def _lacking(cluster: Cluster, fault: str) -> str | None:
     disk = cluster.capability(Disk)
     if disk is None:
         return "it cannot break single nodes' disks (Disk)"
     if fault not in disk.supports:
-        return f"it cannot do that to disks (Disk, {fault})"
+        return disk.wanting(fault) if isinstance(disk, Explaining) else f"it cannot do that to disks (Disk, {fault})"
     return None if cluster.capability(Process) else "it cannot start processes again (Process)"
 
 

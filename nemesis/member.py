@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from splitvote.harness.cluster import Cluster, Health, MemberRole, Members, Process, Roles
 from splitvote.harness.errors import NemesisError
@@ -55,13 +55,19 @@ Begin = Callable[[Plan, Site], Awaitable[Seen]]
 Prove = Callable[[Plan, Site, Seen], Awaitable[Proof]]
 
 
-class _RefusedError(Exception):
+class RefusedError(Exception):
     """The cluster would not have it, within the bound: a finding, told in the proof."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemberFault:
-    """Something done to the membership; ``leaves`` is what the targets are when it was done."""
+    """Something done to the membership; ``leaves`` is what the targets are when it was done.
+
+    ``needs`` are capabilities beside those of every such fault, and ``refusal``
+    says what else keeps a cluster that has them from it; ``may_hit``
+    tells whether it can be done to a node as that is now, and ``mend`` ends it
+    where that takes other than ``bring_back``.
+    """
 
     name: str
     summary: str
@@ -71,12 +77,17 @@ class MemberFault:
     selections: tuple[str, ...] = ("one", "primaries", "minority")
     family: str = FAMILY
     is_brief: bool = False
+    needs: tuple[type[Any], ...] = ()
+    may_hit: Callable[[str, Site], Awaitable[bool]] | None = None
+    mend: Callable[[Sequence[str], Site], Awaitable[None]] | None = None
+    refusal: Callable[[Cluster], str | None] | None = None
 
     def lacks(self, cluster: Cluster) -> str | None:
         """See ``Fault``."""
         if len(cluster.nodes) < LEAST_NODES:
             return f"it has {len(cluster.nodes)} nodes where {LEAST_NODES} are needed"
-        return lacking(cluster, (Members, Process, Health, Roles))
+        missing = lacking(cluster, (Members, Process, Health, Roles, *self.needs))
+        return missing if missing or self.refusal is None else self.refusal(cluster)
 
     async def plan(self, request: Request, site: Site) -> Plan:
         """See ``Fault``; one change at a time, and as many targets as a majority can do without."""
@@ -84,9 +95,14 @@ class MemberFault:
             return Plan((), {}, "the members of an earlier fault are not back yet")
         aimed = await aim_at_serving(request, site)
         targets = aimed.targets
+        if self.may_hit is not None:
+            targets = tuple([node for node in targets if await self.may_hit(node, site)])
+            if aimed.targets and not targets:
+                return Plan((), aimed.detail, f"there is nothing on {', '.join(aimed.targets)} to do it to")
         while targets and not has_quorum(site.nodes, site.others | Effect(down=targets)):
             targets = targets[:-1]
-        return Plan(targets, aimed.detail, "the other faults leave no majority without any node it could hit")
+        detail = aimed.detail | {"pick": request.pick}
+        return Plan(targets, detail, "the other faults leave no majority without any node it could hit")
 
     def effect(self, plan: Plan) -> Effect:
         """See ``Fault``; a node that was replaced is left alone as long as its replacement may be under way."""
@@ -101,7 +117,7 @@ class MemberFault:
         logs = log_sizes(plan.targets, site)
         try:
             return {"logs": logs} | await self.begin(plan, site)
-        except _RefusedError as refusal:
+        except RefusedError as refusal:
             return {"logs": logs, "refusal": str(refusal)}
 
     async def prove_start(self, plan: Plan, site: Site, seen: Seen) -> Proof:
@@ -114,8 +130,8 @@ class MemberFault:
     async def stop(self, plan: Plan, site: Site) -> Seen:
         """See ``Fault``."""
         try:
-            await _bring_back(plan.targets, site)
-        except _RefusedError as refusal:
+            await (self.mend or bring_back)(plan.targets, site)
+        except RefusedError as refusal:
             return {"refusal": str(refusal)}
         return {}
 
@@ -129,7 +145,7 @@ class MemberFault:
 
 async def _shrink(plan: Plan, site: Site) -> Seen:
     for node in plan.targets:
-        await _remove(node, site)
+        await remove(node, site)
     return {}
 
 
@@ -153,13 +169,13 @@ async def _make_learners(plan: Plan, site: Site) -> Seen:
 async def _take_out_and_put_in(plan: Plan, site: Site, role: MemberRole) -> Seen:
     ended = []
     for node in plan.targets:
-        await _remove(node, site)
+        await remove(node, site)
         ended.append(await await_end((node,), site))
         await _rejoin(node, role, site)
     return {"ended": ended}
 
 
-async def _bring_back(targets: Sequence[str], site: Site) -> None:
+async def bring_back(targets: Sequence[str], site: Site) -> None:
     """Make every target a voter that runs, whatever it is now."""
     members, process = site.need(Members), site.need(Process)
     for node in targets:
@@ -173,7 +189,8 @@ async def _bring_back(targets: Sequence[str], site: Site) -> None:
             await process.start(node)
 
 
-async def _remove(node: str, site: Site) -> None:
+async def remove(node: str, site: Site) -> None:
+    """Have the others remove a node, unless that would cost the quorum; RefusedError when they do not."""
     await _check_majority_without(node, site, f"{node} cannot be removed")
     await _tried(site, f"{node} removed", lambda: site.need(Members).remove(node))
 
@@ -194,7 +211,7 @@ async def _check_majority_without(node: str, site: Site, what: str) -> None:
     roster = await _tried(site, "who is a member", site.need(Members).roster)
     away = tuple(other for other, role in roster.items() if role is not MemberRole.VOTER and other != node)
     if not has_quorum(site.nodes, site.others | Effect(down=(node,), absent=away)):
-        raise _RefusedError(f"{what} while other faults leave no majority without it")
+        raise RefusedError(f"{what} while other faults leave no majority without it")
 
 
 async def _await_answer(node: str, site: Site) -> None:
@@ -206,18 +223,18 @@ async def _await_answer(node: str, site: Site) -> None:
 
     joined = await await_proof(look, what=f"{node} in the cluster", bound_s=BACK_BOUND_S)
     if not joined.holds:
-        raise _RefusedError(joined.words)
+        raise RefusedError(joined.words)
 
 
 async def _tried(site: Site, what: str, change: Callable[[], Awaitable[T]]) -> T:
-    """Do it again until the cluster has it; _RefusedError with its last words when the bound is over."""
+    """Do it again until the cluster has it; RefusedError with its last words when the bound is over."""
     others = site.others
     hindered = others.down or others.cut or others.strained or others.absent
     bound_s = HINDERED_BOUND_S if hindered else CHANGE_BOUND_S
     try:
         return await insist(change, bound_s=bound_s, retry_s=RETRY_S)
     except NemesisError as refusal:
-        raise _RefusedError(f"not within {bound_s:g} s: {what}: {refusal}") from None
+        raise RefusedError(f"not within {bound_s:g} s: {what}: {refusal}") from None
 
 
 # What is seen of it.

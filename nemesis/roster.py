@@ -26,6 +26,7 @@ REMOVED_WORDS: Final = (
 Status at that very moment; any will do."""
 
 _TAIL_BYTES: Final = 256 << 10
+SAID_BOUND_S: Final = 10.0
 
 
 async def prove_roles(plan: Plan, site: Site, wanted: MemberRole) -> Proof:
@@ -56,14 +57,23 @@ async def await_end(targets: Sequence[str], site: Site) -> Proof:
     return await await_proof(look, what=f"the end of {', '.join(targets)}", bound_s=GONE_BOUND_S)
 
 
-async def prove_ended(plan: Plan, site: Site, seen: Seen) -> Proof:
-    """The processes have ended, and said why where there is a log to be read."""
+async def prove_ended(
+    plan: Plan, site: Site, seen: Seen, *, words: Sequence[bytes] = REMOVED_WORDS, why: str = "it was removed"
+) -> Proof:
+    """The processes have ended, and said why where there is a log to be read: in one of these words."""
     ended = await await_end(plan.targets, site)
-    said = {node: _words(path, seen["logs"][node]) for node, path in _logs(plan.targets, site).items()}
-    silent = [node for node, line in said.items() if line is None]
-    if silent:
-        return ended & Proof(False, f"{', '.join(silent)} did not say that it was removed")
-    return ended & Proof(True, "; ".join(f"{node} said: {line}" for node, line in said.items()))
+
+    async def look() -> Proof:
+        said = {node: _said(path, seen["logs"][node], words) for node, path in _logs(plan.targets, site).items()}
+        silent = [node for node, line in said.items() if line is None]
+        if silent:
+            return Proof(False, f"{', '.join(silent)} did not say that {why}")
+        return Proof(True, "; ".join(f"{node} said: {line}" for node, line in said.items()))
+
+    if not ended.holds:
+        return ended & await look()
+    # What was said on a remote node is fetched by and by.
+    return ended & await await_proof(look, what="last words", bound_s=SAID_BOUND_S)
 
 
 async def prove_back(targets: Sequence[str], site: Site) -> Proof:
@@ -126,15 +136,15 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _words(log: Path, offset: int) -> str | None:
-    """The first line since ``offset`` in which a member says that it was removed; None when there is none."""
+def _said(log: Path, offset: int, words: Sequence[bytes]) -> str | None:
+    """What the first line since ``offset`` says that has one of these words; None when there is none."""
     try:
         with log.open("rb") as file:
             file.seek(max(offset, _size(log) - _TAIL_BYTES))
             lines = file.read().splitlines()
     except OSError:
         return None
-    return next((_message(line) for line in lines if any(words in line for words in REMOVED_WORDS)), None)
+    return next((_message(line) for line in lines if any(word in line for word in words)), None)
 
 
 def _message(line: bytes) -> str:

@@ -68,18 +68,30 @@ def test_a_panic_of_another_kind_is_not_explained_by_a_removal(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("kind", "words", "verdict"),
+    ("family", "kind", "words", "verdict"),
     [
-        ("full", b'{"level":"fatal","msg":"failed to save","error":"no space left on device"}\n', Verdict.VALID),
-        ("eio", b'{"level":"fatal","msg":"failed to save","error":"no space left on device"}\n', Verdict.INVALID),
-        ("wal_truncate", b"panic: Was the raft log corrupted, truncated, or lost?\n", Verdict.VALID),
-        ("power_loss", b"panic: Was the raft log corrupted, truncated, or lost?\n", Verdict.INVALID),
+        (
+            "disk",
+            "full",
+            b'{"level":"fatal","msg":"failed to save","error":"no space left on device"}\n',
+            Verdict.VALID,
+        ),
+        (
+            "disk",
+            "eio",
+            b'{"level":"fatal","msg":"failed to save","error":"no space left on device"}\n',
+            Verdict.INVALID,
+        ),
+        ("damage", "wal_truncate", b"panic: Was the raft log corrupted, truncated, or lost?\n", Verdict.VALID),
+        ("disk", "power_loss", b"panic: Was the raft log corrupted, truncated, or lost?\n", Verdict.INVALID),
     ],
 )
-def test_a_disks_error_explains_its_own_words_only(tmp_path: Path, kind: str, words: bytes, verdict: Verdict) -> None:
+def test_a_disks_error_explains_its_own_words_only(
+    tmp_path: Path, family: str, kind: str, words: bytes, verdict: Verdict
+) -> None:
     """A member that has lost what it had synced, as its own panic says, is what a loss of power is to find."""
     log = tmp_path / "log"
     log.write_bytes(words)
-    fault = FaultRecord(1, "disk", kind, "active", 10, targets=("n2",))
+    fault = FaultRecord(1, family, kind, "active", 10, targets=("n2",))
     recording = Recording(History(), faults=(fault,), logs={"n2": log})
     assert LogPatternChecker().check(recording, Budget()).verdict is verdict
