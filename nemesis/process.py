@@ -10,6 +10,7 @@ keeps it from answering (an etcd that restarts without a quorum serves nobody).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -73,9 +74,15 @@ class ProcessFault:
         return down & await prove_new_leader(plan, site, self.effect(plan)) if down.holds else down
 
     async def stop(self, plan: Plan, site: Site) -> Seen:
-        """See ``Fault``; a node that another fault holds down is left to that fault."""
-        process = site.need(Process)
-        await _each(self.end, process, site.spared(plan.targets))
+        """See ``Fault``; a node that another fault holds down is left to that fault.
+
+        So is one that another has taken out of the membership, where it has nothing to be started on.
+        """
+        process, nodes = site.need(Process), site.spared(plan.targets)
+        absent = [node for node in nodes if node in site.others.absent]
+        await _each(self.end, process, [node for node in nodes if node not in absent])
+        with contextlib.suppress(NemesisError):
+            await _each(self.end, process, absent)
         return {}
 
     async def prove_stop(self, plan: Plan, site: Site, seen: Seen) -> Proof:
@@ -104,17 +111,28 @@ async def prove_down(targets: Sequence[str], site: Site, state: ProcessState) ->
 
 async def prove_up(targets: Sequence[str], site: Site) -> Proof:
     """Every target that no other fault holds down runs, and answers if the other faults leave it no excuse."""
-    process = site.need(Process)
+    nodes = site.spared(targets)
+    return await await_proof(lambda: _look_up(nodes, site), what=f"{', '.join(nodes)} back", bound_s=UP_BOUND_S)
+
+
+async def prove_brought_up(targets: Sequence[str], site: Site) -> Proof:
+    """``prove_up``, starting those again that end meanwhile: what they met was not over for them when it was undone."""
     nodes = site.spared(targets)
 
     async def look() -> Proof:
-        states = {node: await process.state(node) for node in nodes}
-        samples = await site.samples()
-        errors = {node: samples[node].error for node in nodes if node in samples and site.must_serve(node)}
-        holds = all(now is ProcessState.RUNNING for now in states.values()) and not any(errors.values())
-        return Proof(holds, _in_words(states, errors), {"states": states, "answers": errors})
+        await restart(site.need(Process), nodes)
+        return await _look_up(nodes, site)
 
     return await await_proof(look, what=f"{', '.join(nodes)} back", bound_s=UP_BOUND_S)
+
+
+async def _look_up(nodes: Sequence[str], site: Site) -> Proof:
+    process = site.need(Process)
+    states = {node: await process.state(node) for node in nodes}
+    samples = await site.samples()
+    errors = {node: samples[node].error for node in nodes if node in samples and site.must_serve(node)}
+    holds = all(now is ProcessState.RUNNING for now in states.values()) and not any(errors.values())
+    return Proof(holds, _in_words(states, errors), {"states": states, "answers": errors})
 
 
 def _in_words(states: Mapping[str, ProcessState], errors: Mapping[str, str | None]) -> str:

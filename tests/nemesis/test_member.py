@@ -170,3 +170,21 @@ def test_a_member_that_could_not_come_back_is_tried_again_with_the_next_of_its_f
 
     on(tmp_path, story, cluster=cluster)
     assert set(cluster.roles.values()) == ALL_VOTERS
+
+
+def test_a_kill_of_a_node_that_a_replacement_left_blank_leaves_it_to_that_one(tmp_path: Path) -> None:
+    """It cannot be started, being no member: that is no failure of ours, and whoever took it out has it back."""
+    cluster = FakeCluster()
+
+    async def story(bench: Bench) -> None:
+        cluster.fails.add("add")
+        assert (await bench.start("member", "learner", targets=["n2"]))["phase"] == "unproven"
+        assert (cluster.roles["n2"], cluster.data["n2"]) == (MemberRole.ABSENT, "")
+        await bench.start("kill", targets=["n2"])
+        await bench.stop("kill")
+        cluster.fails.clear()
+        await bench.stop("member")
+
+    on(tmp_path, story, cluster=cluster)
+    assert cluster.roles["n2"] is MemberRole.VOTER
+    assert cluster.states["n2"] is ProcessState.RUNNING
