@@ -20,7 +20,7 @@ UPGRADE ?= $(if $(filter $(STOCK),$(ETCD)),$(ETCD_VERSIONS)/3.5.16/etcd)
 # Versions are fetched for whoever names no etcd of his own.
 NIGHT_ETCD_FETCHED = $(if $(filter $(STOCK),$(ETCD)),$(ETCD_VERSIONS)/.complete)
 
-.PHONY: run nightly set-up-nightly test acceptance-workloads exam exam-slice lint bench fuzz stubs clean
+.PHONY: run nightly set-up-nightly test acceptance-workloads acceptance-clusters exam exam-slice lint bench fuzz stubs clean
 
 ## The main job: puts, transactions, watches, elections and leases on real etcd processes that are killed, paused and cut
 ## off from each other. No docker, no root.
@@ -49,6 +49,13 @@ lint: $(VENV)/.dev
 ## Every workload on stock etcds, healthy and with known defects; resumable. ACCEPTANCE_ARGS="--only slice" is a part of it.
 acceptance-workloads: $(ETCD_VERSIONS)/.complete
 	$(BIN)/python tests/acceptance/workloads.py $(ETCD_VERSIONS) $(ACCEPTANCE_ARGS)
+
+## Every cluster but those of this machine's processes: namespaces, docker-compose, ssh, somebody else's. What cannot be tried
+## here says so (exit 3) and is passed over.
+acceptance-clusters: $(VENV)/.dev $(ETCD_VERSIONS)/.complete
+	for script in netns.sh compose.sh "own_docker.sh sh -c 'docker/base.sh import && .venv/bin/splitvote up --build && \
+	  .venv/bin/splitvote down && tests/acceptance/attach.sh'" ssh.sh; do \
+	  eval "tests/acceptance/$$script" || [ $$? -eq 3 ] || exit 1; done
 
 ## Every planted bug against the workloads meant for it, and the control; the table goes to docs/exam.md. Resumable.
 exam: $(VENV)/.run

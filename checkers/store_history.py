@@ -4,14 +4,16 @@ What is judged, on the archive (``splitvote.harness.archive``) and the samples:
 
 - *one history*: no two members tell a revision differently, at any time, not
   only at the end;
-- *dense*: every told revision changed something, a key's version grows by one a
-  put and starts at 1, its create revision stays until it is deleted, and a put's
-  mod revision is the revision that made it;
+- *dense*: every told revision changed something (in a store that others use too
+  it may have been theirs), a key's version grows by one a put and starts at 1,
+  its create revision stays until it is deleted, and a put's mod revision is the
+  revision that made it;
 - *known keys*: nobody but this run's workloads and the harness itself has
   written;
 - *no return*: while a member's process lives, its revision and applied index
   never fall.  After a restart they may, for a while: what was not synced is
-  replayed from the log (SOUNDNESS 11).
+  replayed from the log (SOUNDNESS 11).  Not judged in a store that others use
+  too: they may restart its members.
 """
 
 from __future__ import annotations
@@ -70,7 +72,8 @@ class StoreHistoryChecker:
         yield from _inconsistent(archive, split, budget)
         if self._prefixes is not None:
             yield from _strangers(archive, self._prefixes)
-        yield from _returns(recording.samples, recording.faults)
+        if not archive.is_shared:
+            yield from _returns(recording.samples, recording.faults)
 
 
 def _disagreements(recording: Recording, archive: Archive) -> Iterator[Anomaly]:
@@ -112,8 +115,8 @@ def _inconsistent(archive: Archive, split: int, budget: Budget) -> Iterator[Anom
             return
         if revision != last + 1:
             states = {}
-        is_whole = last == 0 or revision == last + 1
-        if not archive.told[revision] and revision > 1:
+        is_whole = (last == 0 or revision == last + 1) and archive.revisions[0] <= archive.base + 2
+        if not archive.told[revision] and revision > 1 and not archive.is_shared:
             yield Anomaly(
                 "store history: empty revision",
                 f"revision {revision} changed nothing, but every revision is a change",
@@ -121,7 +124,10 @@ def _inconsistent(archive: Archive, split: int, budget: Budget) -> Iterator[Anom
             )
         for event in archive.told[revision]:
             yield from _problems(
-                event, revision, states.get(event.key), starts_known=is_whole and archive.revisions[0] <= 2
+                event,
+                revision,
+                states.get(event.key),
+                starts_known=is_whole and archive.revisions[0] <= archive.base + 2,
             )
             states[event.key] = event
         last = revision

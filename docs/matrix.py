@@ -4,7 +4,9 @@
     python docs/matrix.py --proven STORE...  adds what the VALID runs of these stores proved to docs/faults-proven.json
 
 A fault that a run's journal has as active and as healed is proven there.  What
-a cluster lacks is asked of the cluster itself.
+a cluster lacks is asked of the cluster itself; of one on remote nodes as it
+would be had its nodes been found to have what our image has (``ImagedHosts``),
+so that the table can be made where no node is.
 """
 
 from __future__ import annotations
@@ -12,15 +14,21 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from splitvote.harness.cluster import Cluster
 from splitvote.harness.clusters.local import LocalCluster
-from splitvote.harness.clusters.netns import NamespaceNetwork
+from splitvote.harness.clusters.network.netns import NamespaceNetwork
+from splitvote.harness.clusters.remote.cluster import RemoteCluster
+from splitvote.harness.clusters.remote.composition import SERVICES, Composition
+from splitvote.harness.clusters.remote.hosts import Node
+from splitvote.harness.clusters.remote.node_facts import NodeFacts
+from splitvote.harness.clusters.remote.throttles import ContainerThrottle, Throttle
 from splitvote.harness.errors import SplitvoteError
 from splitvote.harness.etcd.daemon import Etcd
 from splitvote.harness.result import Verdict
@@ -35,25 +43,103 @@ BEGIN, END = "<!-- matrix: python docs/matrix.py -->\n", "<!-- end of the matrix
 UPGRADE: Final = "with `--upgrade PATH`"
 GOFAIL: Final = "with an etcd that was built with gofail (tried with a stand-in that serves gofail's endpoint)"
 CGROUP: Final = "as root, or in a delegated control group"
+LIMITED_DISK: Final = (
+    "as root, or in a delegated control group, where the run's directory is on a disk (no tmpfs, no overlay) and no "
+    "fault of disks is asked for"
+)
+NETEM: Final = "delay, jitter and duplicate where the kernel has netem"
+PATCHED: Final = "on x86-64 Linux, where processes of ours may be traced"
+NODES_PATCHED: Final = "where the nodes are x86-64 Linux with python3 3.10 or later, and may be traced by root there"
+FUSE: Final = "on Linux with /dev/fuse, as root or where user namespaces are allowed"
+NODES_FUSE: Final = "where the nodes have python3, nsenter and /dev/fuse, and may mount (`splitvote up --with disk`)"
+SNAPSHOTS: Final = "where members make snapshots in time: `--etcd-arg=--snapshot-count=100`"
 CONDITIONS: Final[Mapping[tuple[str, str], str]] = {
     ("local", "version"): UPGRADE,
     ("netns", "version"): UPGRADE,
     ("local", "failpoint"): GOFAIL,
+    ("compose", "failpoint"): GOFAIL,
+    ("ssh", "failpoint"): GOFAIL,
     ("local", "resource:cpu"): CGROUP,
     ("netns", "resource:cpu"): CGROUP,
-    ("local", "clock"): "on x86-64 Linux, where processes of ours may be traced",
-    ("netns", "clock"): "on x86-64 Linux, where processes of ours may be traced",
-    ("netns", "packet"): "delay, jitter and duplicate where the kernel has netem",
+    ("local", "resource:io"): LIMITED_DISK,
+    ("netns", "resource:io"): LIMITED_DISK,
+    ("local", "clock"): PATCHED,
+    ("netns", "clock"): PATCHED,
+    ("local", "disk"): FUSE,
+    ("netns", "disk"): FUSE,
+    ("local", "damage:snapshot_bit_flip"): SNAPSHOTS,
+    ("local", "damage:snapshot_loss"): SNAPSHOTS,
+    ("netns", "damage:snapshot_bit_flip"): SNAPSHOTS,
+    ("netns", "damage:snapshot_loss"): SNAPSHOTS,
+    ("compose", "disk"): NODES_FUSE,
+    ("ssh", "disk"): NODES_FUSE,
+    ("compose", "damage:snapshot_bit_flip"): SNAPSHOTS,
+    ("compose", "damage:snapshot_loss"): SNAPSHOTS,
+    ("ssh", "damage:snapshot_bit_flip"): SNAPSHOTS,
+    ("ssh", "damage:snapshot_loss"): SNAPSHOTS,
+    ("netns", "packet"): NETEM,
+    ("compose", "packet"): NETEM,
+    ("ssh", "packet"): NETEM,
+    ("compose", "clock"): NODES_PATCHED,
+    ("ssh", "clock"): NODES_PATCHED,
+    ("compose", "version"): UPGRADE,
+    ("ssh", "version"): UPGRADE,
 }
 """What the machine or the options decide; such cells are not asked of the cluster."""
+
+
+IMAGE: Final = NodeFacts(
+    etcd=("/usr/bin/etcd", "etcd Version: 3.4.23"),
+    filters=("nft", "iptables"),
+    qdiscs=("htb", "netem"),
+    tools=("python3",),
+    clock=None,
+    agent=None,
+    disk=None,
+)
+"""What docker/Dockerfile's image has on a kernel that has all; what the kernel decides is in CONDITIONS."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImagedHosts:
+    """Nodes that were never reached, and have what our image has."""
+
+    name: str
+    throttle: Throttle | None
+
+    def facts(self) -> NodeFacts:
+        """See ``Hosts``."""
+        return IMAGE
+
+    def binary(self, node: str) -> Etcd:
+        """See ``Hosts``."""
+        return IMAGE.binary(self.name)
+
+    def described(self) -> dict[str, Any]:
+        """See ``Hosts``; there is nothing to be made again."""
+        return {}
+
+    async def open(self, note: Callable[[], None]) -> Mapping[str, Node]:
+        """See ``Hosts``; there is no node."""
+        raise NotImplementedError
+
+    async def reach(self) -> Mapping[str, Node]:
+        """See ``Hosts``; there is no node."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """See ``Hosts``."""
 
 
 def clusters(directory: Path) -> dict[str, Cluster]:
     """One of each, never brought up; the binary is none, and is not asked anything."""
     binary = Etcd(Path(sys.executable).resolve(), "0", (3, 5, 0))
+    containers = ImagedHosts("compose", ContainerThrottle(Composition(DOCUMENT.parents[1])))
     return {
         "local": LocalCluster(directory=directory, nodes=5, etcd=binary),
         "netns": LocalCluster(directory=directory, nodes=5, etcd=binary, network=NamespaceNetwork),
+        "compose": RemoteCluster(directory=directory, hosts=containers, nodes=SERVICES, etcd={}),
+        "ssh": RemoteCluster(directory=directory, hosts=ImagedHosts("ssh", None), nodes=SERVICES, etcd={}),
         "sim": SimulatedCluster(directory=directory, nodes=5, seed=1),
     }
 

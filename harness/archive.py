@@ -47,6 +47,9 @@ class ArchiveRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     that it tells differently from the first who did, in the order of the
     answer; any other revision of the range it tells as the first did.  A
     ``hole`` is a range that was compacted before the member could be asked.
+    With ``is_before`` the range was there before the run, in a store that others
+    use too: nothing in it is the run's, and what they write goes on to show as
+    revisions without events.
     """
 
     node: str
@@ -55,6 +58,7 @@ class ArchiveRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     last: int
     revisions: dict[int, tuple[StoreEvent, ...]] = {}
     is_hole: bool = False
+    is_before: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +86,19 @@ class Archive:
     """What all members told: ``told`` has every told revision's events by the first member that told it.
 
     ``spans`` are each member's told ranges, oldest first; a revision without
-    events is in ``told`` with an empty tuple.
+    events is in ``told`` with an empty tuple.  ``base`` is the last revision
+    that was there before the run, 0 where the store is the run's own.
     """
 
     told: Mapping[int, tuple[StoreEvent, ...]] = field(default_factory=dict)
     spans: Mapping[str, tuple[Span, ...]] = field(default_factory=dict)
     disagreements: tuple[Disagreement, ...] = ()
+    base: int = 0
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether others use the store as well: then revisions without events are theirs."""
+        return self.base > 0
 
     @cached_property
     def revisions(self) -> tuple[int, ...]:
@@ -107,7 +118,8 @@ class Archive:
                     yield event
 
     def untold(self, first: int, last: int) -> list[tuple[int, int]]:
-        """The ranges between these revisions (both included) that no member told."""
+        """The ranges between these revisions (both included) that no member told, as far as the run made them."""
+        first = max(first, self.base + 1)
         known = self.revisions
         gaps, expected = [], first
         for revision in known[bisect_left(known, first) : bisect_right(known, last)]:
@@ -123,8 +135,11 @@ def archive_of(records: Iterable[ArchiveRecord]) -> Archive:
     teller: dict[int, str] = {}
     spans: dict[str, list[Span]] = {}
     disagreements = []
+    base = 0
     for record in records:
-        if record.is_hole:
+        if record.is_before:
+            base = max(base, record.last)
+        if record.is_hole or record.is_before:
             continue
         spans.setdefault(record.node, []).append(Span(record.first, record.last, record.time_ns))
         for revision in range(record.first, record.last + 1):
@@ -135,4 +150,4 @@ def archive_of(records: Iterable[ArchiveRecord]) -> Archive:
                 disagreements.append(
                     Disagreement(revision, record.node, record.revisions[revision], teller[revision], told[revision])
                 )
-    return Archive(told, {node: tuple(theirs) for node, theirs in spans.items()}, tuple(disagreements))
+    return Archive(told, {node: tuple(theirs) for node, theirs in spans.items()}, tuple(disagreements), base)

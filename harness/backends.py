@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -14,10 +14,14 @@ from splitvote.harness.etcd.rpc import Rpc
 from splitvote.harness.run import RunnableCluster
 
 if TYPE_CHECKING:
+    from splitvote.harness.clusters.attached.cluster import AttachedCluster
+    from splitvote.harness.clusters.attached.foreign import Foreign
     from splitvote.harness.clusters.local import LocalCluster
-    from splitvote.harness.clusters.network import Network
+    from splitvote.harness.clusters.network.place import Network
     from splitvote.harness.clusters.processes import Children
-    from splitvote.harness.clusters.remote_cluster import RemoteCluster
+    from splitvote.harness.clusters.remote.cluster import RemoteCluster
+    from splitvote.harness.clusters.remote.inventory import Inventory
+    from splitvote.harness.etcd.daemon import Etcd
     from splitvote.harness.simulation.cluster import SimulatedCluster
 
 T = TypeVar("T")
@@ -82,32 +86,70 @@ class Wanted(Protocol):
         ...
 
     @property
+    def nodes_file(self) -> Path | None:
+        """The inventory of --cluster ssh."""
+        ...
+
+    @property
+    def foreign(self) -> Foreign:
+        """The cluster that is somebody else's, if it is."""
+        ...
+
+    @property
+    def workload(self) -> str:
+        """The workloads, joined by plus signs."""
+        ...
+
+    @property
+    def avoid(self) -> tuple[str, ...]:
+        """Known issues that they do not trigger."""
+        ...
+
+    @property
     def mutants(self) -> tuple[str, ...]:
         """Bugs planted into the simulated cluster."""
         ...
 
 
-def backend_of(wanted: Wanted, directory: Path, seed: int, probe: Backend | None = None) -> Backend:
+def backend_of(
+    wanted: Wanted,
+    directory: Path,
+    seed: int,
+    probe: Backend | None = None,
+    *,
+    demands: Collection[type[Any]] = (),
+) -> Backend:
     """The cluster that is asked for, touching nothing yet; ``probe`` was made of the same options before.
 
+    ``demands`` are the capabilities that it must be brought up for, since they
+    cost something even where they are not used.
     Raises ConfigError for what cannot be.
     """
+    is_foreign = wanted.foreign.is_meant_by(wanted.cluster)
     if wanted.cluster == "sim":
         return _simulated(wanted, directory, seed)
     if wanted.mutants:
         raise ConfigError(f"--mutant {wanted.mutants[0]}: bugs are planted into the simulation; use --cluster sim")
+    if wanted.cluster == "ssh":
+        return _ssh(wanted, directory, probe, demands)
+    if wanted.nodes_file is not None:
+        raise ConfigError(
+            f"--nodes-file {wanted.nodes_file}: --cluster {wanted.cluster} has its own; use --cluster ssh"
+        )
+    if is_foreign:
+        return _attached(wanted, directory, probe)
     if wanted.cluster == "compose":
-        return _compose(wanted, directory, probe)
-    return _local(wanted, directory, probe)
+        return _compose(wanted, directory, probe, demands)
+    return _local(wanted, directory, probe, demands)
 
 
 def _network(cluster: str) -> Callable[[Sequence[str], Children], Network]:
     """What makes the network of a cluster on this machine."""
     if cluster == "netns":
-        from splitvote.harness.clusters.netns import NamespaceNetwork
+        from splitvote.harness.clusters.network.netns import NamespaceNetwork
 
         return NamespaceNetwork
-    from splitvote.harness.clusters.loopback import LoopbackNetwork
+    from splitvote.harness.clusters.network.loopback import LoopbackNetwork
 
     return LoopbackNetwork
 
@@ -129,7 +171,7 @@ def _simulated(wanted: Wanted, directory: Path, seed: int) -> SimulatedCluster:
     )
 
 
-def _local(wanted: Wanted, directory: Path, probe: Backend | None) -> LocalCluster:
+def _local(wanted: Wanted, directory: Path, probe: Backend | None, demands: Collection[type[Any]]) -> LocalCluster:
     from splitvote.harness.clusters.local import LocalCluster
 
     network = _network(wanted.cluster)
@@ -141,6 +183,7 @@ def _local(wanted: Wanted, directory: Path, probe: Backend | None) -> LocalClust
             etcd_others=probe.other_binaries,
             etcd_args=wanted.etcd_args,
             network=network,
+            demands=demands,
         )
     for_all, by_node = _binaries_asked_for(wanted)
     return LocalCluster(
@@ -151,6 +194,7 @@ def _local(wanted: Wanted, directory: Path, probe: Backend | None) -> LocalClust
         etcd_others=wanted.upgrade,
         etcd_args=wanted.etcd_args,
         network=network,
+        demands=demands,
     )
 
 
@@ -169,20 +213,73 @@ def _binaries_asked_for(wanted: Wanted) -> tuple[str | None, dict[str, str | Pat
     return for_all, by_node
 
 
-def _compose(wanted: Wanted, directory: Path, probe: Backend | None) -> RemoteCluster:
-    from splitvote.harness.clusters.compose import compose_cluster
-    from splitvote.harness.clusters.remote_cluster import RemoteCluster
+def _brought(wanted: Wanted, nodes: Sequence[str]) -> tuple[dict[str, Etcd], tuple[Etcd, ...]]:
+    """The binaries of this machine that are brought to remote nodes: each node's own, and --upgrade's."""
     from splitvote.harness.etcd.daemon import find_etcd
+
+    for_all, by_node = _binaries_asked_for(wanted)
+    paths = (dict.fromkeys(nodes, for_all) if for_all else {}) | by_node
+    found = {path: find_etcd(path) for path in dict.fromkeys(paths.values())}
+    return {node: found[path] for node, path in paths.items()}, tuple(find_etcd(path) for path in wanted.upgrade)
+
+
+def _ssh(
+    wanted: Wanted, directory: Path, probe: Backend | None, demands: Collection[type[Any]]
+) -> RemoteCluster | AttachedCluster:
+    from splitvote.harness.clusters.remote.cluster import RemoteCluster
+    from splitvote.harness.clusters.remote.inventory import read_inventory
+    from splitvote.harness.clusters.remote.ssh_hosts import ssh_cluster
+
+    if wanted.nodes_file is None:
+        raise ConfigError("--cluster ssh: give --nodes-file FILE, which tells the hosts (docs/ssh.md)")
+    if wanted.control != "ssh":
+        raise ConfigError(f"--control {wanted.control}: the hosts of --cluster ssh are controlled over ssh")
+    inventory = read_inventory(wanted.nodes_file)
+    if inventory.are_services:
+        return _services(wanted, inventory, directory, probe)
+    if wanted.foreign.allow:
+        raise ConfigError(f"--allow {wanted.foreign.allow[0]}: the store is the run's own; nothing needs to be allowed")
+    if isinstance(probe, RemoteCluster):
+        given, others = dict(probe.given), probe.other_binaries
+    else:
+        probe = None
+        given, others = _brought(wanted, list(inventory.nodes))
+    return ssh_cluster(
+        directory=directory,
+        inventory=inventory,
+        etcd=given,
+        etcd_others=others,
+        etcd_args=wanted.etcd_args,
+        probe=probe,
+        demands=demands,
+    )
+
+
+def _services(wanted: Wanted, inventory: Inventory, directory: Path, probe: Backend | None) -> AttachedCluster:
+    from splitvote.harness.clusters.attached.cluster import AttachedCluster
+    from splitvote.harness.clusters.remote.services import service_cluster
+
+    _refuse_binaries(wanted)
+    before = probe if isinstance(probe, AttachedCluster) else None
+    return service_cluster(
+        inventory,
+        directory,
+        wanted.workload.split("+"),
+        allowed=wanted.foreign.allow,
+        avoided=wanted.avoid,
+        probe=before,
+    )
+
+
+def _compose(wanted: Wanted, directory: Path, probe: Backend | None, demands: Collection[type[Any]]) -> RemoteCluster:
+    from splitvote.harness.clusters.remote.cluster import RemoteCluster
+    from splitvote.harness.clusters.remote.compose import compose_cluster
 
     if isinstance(probe, RemoteCluster):
         given, others = dict(probe.given), probe.other_binaries
     else:
         probe = None
-        for_all, by_node = _binaries_asked_for(wanted)
-        paths = ({f"n{number}": for_all for number in range(1, wanted.nodes + 1)} if for_all else {}) | by_node
-        found = {path: find_etcd(path) for path in dict.fromkeys(paths.values())}
-        given = {node: found[path] for node, path in paths.items()}
-        others = tuple(find_etcd(path) for path in wanted.upgrade)
+        given, others = _brought(wanted, [f"n{number}" for number in range(1, wanted.nodes + 1)])
     return compose_cluster(
         directory=directory,
         nodes=wanted.nodes,
@@ -191,19 +288,55 @@ def _compose(wanted: Wanted, directory: Path, probe: Backend | None) -> RemoteCl
         etcd_others=others,
         etcd_args=wanted.etcd_args,
         probe=probe,
+        demands=demands,
     )
+
+
+def _refuse_binaries(wanted: Wanted) -> None:
+    for option, given in {"--etcd": wanted.etcd, "--upgrade": wanted.upgrade, "--etcd-arg": wanted.etcd_args}.items():
+        if given:
+            raise ConfigError(
+                f"{option} {given[0]}: the members of a cluster that runs already are started as they are"
+            )
+
+
+def _attached(wanted: Wanted, directory: Path, probe: Backend | None) -> AttachedCluster:
+    from splitvote.harness.clusters.attached.attaching import attached_cluster
+    from splitvote.harness.clusters.attached.cluster import AttachedCluster
+
+    _refuse_binaries(wanted)
+    before = probe if isinstance(probe, AttachedCluster) else None
+    workloads = wanted.workload.split("+")
+    return attached_cluster(wanted.foreign, directory, workloads, avoided=wanted.avoid, probe=before)
+
+
+def _attached_to(cluster: Backend) -> AttachedCluster | None:
+    """The cluster, if it is somebody else's."""
+    from splitvote.harness.clusters.attached.cluster import AttachedCluster
+
+    return cluster if isinstance(cluster, AttachedCluster) else None
+
+
+def left_behind(cluster: Backend) -> str | None:
+    """What of ours is still in a cluster that is somebody else's, if anything."""
+    attached = _attached_to(cluster)
+    return None if attached is None else attached.left_behind
 
 
 def _started_by_us(cluster: Backend) -> LocalCluster | RemoteCluster | None:
     """The cluster, if its members are binaries that the harness starts."""
     from splitvote.harness.clusters.local import LocalCluster
-    from splitvote.harness.clusters.remote_cluster import RemoteCluster
+    from splitvote.harness.clusters.remote.cluster import RemoteCluster
 
     return cluster if isinstance(cluster, LocalCluster | RemoteCluster) else None
 
 
 def known_defects(backend: Backend) -> dict[str, Sequence[str]]:
     """What is known to be wrong with each node's etcd, for nodes of which something is."""
+    from splitvote.harness.etcd.daemon import defects_of
+
+    if (attached := _attached_to(backend)) is not None:
+        return {node: found for node, version in attached.versions.items() if (found := defects_of(version))}
     cluster = _started_by_us(backend)
     if cluster is None:
         return {}
@@ -213,7 +346,9 @@ def known_defects(backend: Backend) -> dict[str, Sequence[str]]:
 
 def description(cluster: Backend) -> Iterator[str]:
     """What runs, version by version, a line each; known defects below."""
-    started = _started_by_us(cluster)
+    started, attached = _started_by_us(cluster), _attached_to(cluster)
+    if attached is not None:
+        yield from attached.words
     nodes_of: dict[str, list[str]] = {}
     for node, version in cluster.versions.items():
         nodes_of.setdefault(version, []).append(node)

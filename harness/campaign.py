@@ -25,10 +25,12 @@ from splitvote.harness.backends import (
     description,
     fired_mutants,
     known_defects,
+    left_behind,
     run_in_its_time,
     wall_clock,
 )
 from splitvote.harness.cluster import Archivist, Clock, Data
+from splitvote.harness.clusters.attached.foreign import OUR_OWN, Foreign
 from splitvote.harness.errors import OWN_FAILURE_EXIT, ConfigError
 from splitvote.harness.generator import Generator, clients, nemesis, time_limit
 from splitvote.harness.jsonl import read_all
@@ -100,6 +102,8 @@ class RunOptions:
     schedule: Path | None = None
     schedule_omit: bool = False
     control: str = "ssh"
+    nodes_file: Path | None = None
+    foreign: Foreign = OUR_OWN
     mutants: tuple[str, ...] = ()
     has_report: bool = True
     slo: tuple[str, ...] = ()
@@ -154,7 +158,7 @@ class Campaign:
         if options.dry_run:
             return self._print_timeline(schedule)
         run = self.directory = create_run(options.store, options.workload, self._seed)
-        cluster = backend_of(options, run.path, self._seed, probe)
+        cluster = backend_of(options, run.path, self._seed, probe, demands=chosen.demands)
         config = self._config(cluster, chosen, self._planned(schedule))
         run.write_json(run.config, config)
         account = run_in_its_time(cluster, self._execute(run, cluster, chosen, schedule))
@@ -288,6 +292,8 @@ class Campaign:
         )
         for line in verdict_lines(found):
             self._console.print(line)
+        if (left := left_behind(cluster)) is not None:
+            self._console.print(f"left behind: {left}")
         if found.failure is not None:
             self._console.print(f"the harness failed: {found.failure}; the verdict speaks of what came before")
         run.write_json(run.results, found)
@@ -396,17 +402,18 @@ def _interrupting(execution: Execution) -> Iterator[None]:
 
 def heal_runs(path: Path | None, store: Path) -> list[str]:
     """Undo what killed runs left behind and close their journals; a line for each thing done."""
+    from splitvote.harness.clusters.attached.cluster import heal_attached
     from splitvote.harness.clusters.local import heal_leftovers
-    from splitvote.harness.clusters.remote_cluster import heal_nodes
+    from splitvote.harness.clusters.remote.cluster import heal_nodes
 
     lines = []
     for run in [open_run(path)] if path is not None else list(runs(store)):
-        undone = asyncio.run(heal_leftovers(run.path)) + asyncio.run(heal_nodes(run.path))
+        undone = [line for heal in (heal_leftovers, heal_nodes, heal_attached) for line in asyncio.run(heal(run.path))]
         faults = still_open(read_all(run.faults, FaultRecord)[0]) if run.faults.exists() else []
         if faults:
             journal = Journal(run.faults)
             for fault in faults:
-                journal.note(closing(fault, "found ended by `splitvote heal`: no process of the run is left"))
+                journal.note(closing(fault, "found ended by `splitvote heal`: nothing of the run is left"))
             journal.close()
         lines += [f"{run.path}: {line}" for line in undone]
         lines += [f"{run.path}: closed the journal's fault {fault.id} ({fault.fault})" for fault in faults]

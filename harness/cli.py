@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from splitvote import __version__
+from splitvote.harness import node_commands
 from splitvote.harness.errors import INTERRUPTED_EXIT, ConfigError, SplitvoteError, unknown
+from splitvote.harness.nightly.commands import nightly, summary
 
 if TYPE_CHECKING:
     from splitvote.harness.exploration import Until
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 USAGE_EXIT: Final = 64
-CLUSTERS: Final = ("local", "netns", "compose", "sim")
+CLUSTERS: Final = ("local", "netns", "compose", "ssh", "attach", "sim")
 CONTROLS: Final = ("ssh", "docker")
 EXPORTS: Final = ("edn", "jsonl", "parquet")
 LISTS: Final = ("all", "workloads", "faults", "clusters", "models", "checkers", "mutants")
@@ -166,12 +168,44 @@ _LOAD: Final = (
 """What load there is, and what is done to the cluster meanwhile."""
 
 
+_ATTACHING: Final = (
+    click.option(
+        "--project",
+        metavar="FILE|NAME",
+        help="Your own compose project, for --cluster compose (docs/attach.md).",
+    ),
+    click.option(
+        "--service-label",
+        "service_labels",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="The members' label, where process 1 is not etcd.",
+    ),
+    click.option("--helper-image", metavar="IMAGE", help="With nft, ip, tc and sh; by default ours, splitvote-node."),
+    click.option("--endpoints", metavar="HOST:PORT,...", help="The members of your cluster, for --cluster attach."),
+    click.option(
+        "--allow",
+        multiple=True,
+        metavar="FAULT",
+        help="What meets all data in your cluster: compact, save_snapshot.",
+    ),
+    click.option("--ca", metavar="FILE", help="PEM: who signs your members' certificates."),
+    click.option("--cert", metavar="FILE", help="PEM: the certificate to show your members."),
+    click.option("--key", metavar="FILE", help="PEM: its key."),
+    click.option("--user", metavar="NAME", help="A user of your cluster; its password is in SPLITVOTE_PASSWORD."),
+)
+"""Getting into a cluster that is somebody else's."""
+
+
 def _parsed(options: dict[str, Any]) -> dict[str, Any]:
     """The options of ``_LOAD`` as ``RunOptions`` has them."""
+    from splitvote.harness.clusters.attached.foreign import Foreign
     from splitvote.harness.judge import parse_options
 
     given = options.pop("given")
-    return options | {"workload_options": parse_options(given), "avoid": _issues(options["avoid"])}
+    foreign = Foreign(**{name: options.pop(name) for name in Foreign.__struct_fields__ if name in options})
+    parsed = {"workload_options": parse_options(given), "avoid": _issues(options["avoid"]), "foreign": foreign}
+    return options | parsed
 
 
 @cli.command()
@@ -190,6 +224,12 @@ def _parsed(options: dict[str, Any]) -> dict[str, Any]:
     show_default=True,
     help="How nodes of --cluster compose are reached.",
 )
+@click.option(
+    "--nodes-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The hosts of --cluster ssh, in TOML (docs/ssh.md); --nodes says nothing then.",
+)
+@_with(_ATTACHING)
 @_with(_LOAD)
 @click.option(
     "--slo", multiple=True, metavar="SLO", callback=_check_slos, help="As recovery<5s, p99<100ms or availability>99%."
@@ -328,52 +368,6 @@ def heal(run_path: Path | None, store: Path) -> None:
 
 
 @cli.command()
-@click.argument("nodes", nargs=-1)
-@click.option("--with", "extras", multiple=True, metavar="NAME", help="docker-compose.NAME.yml as well (clock, disk).")
-@click.option("--build", "is_built_anew", is_flag=True, help="Build the image, though there is one.")
-def up(nodes: tuple[str, ...], extras: tuple[str, ...], is_built_anew: bool) -> None:
-    """Bring the nodes of docker-compose.yml up (all of them, or NODES) for `run --cluster compose`."""
-    from splitvote.harness.clusters import compose_commands
-
-    compose_commands.up(nodes, extras, is_built_anew=is_built_anew, say=click.echo)
-
-
-@cli.command()
-def down() -> None:
-    """Remove the nodes of docker-compose.yml with all they hold."""
-    from splitvote.harness.clusters import compose_commands
-
-    compose_commands.down(click.echo)
-
-
-@cli.command()
-def ps() -> None:
-    """Tell of each node of docker-compose.yml where it is and what runs in it."""
-    from splitvote.harness.clusters import compose_commands
-
-    compose_commands.ps(click.echo)
-
-
-@cli.command()
-@click.argument("node")
-def logs(node: str) -> None:
-    """Print what the last etcd on NODE of docker-compose.yml has said."""
-    from splitvote.harness.clusters import compose_commands
-
-    compose_commands.logs(node, click.echo)
-
-
-@cli.command(context_settings={"ignore_unknown_options": True})
-@click.argument("node")
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def ssh(node: str, command: tuple[str, ...]) -> None:
-    """Log in to NODE of docker-compose.yml, or run COMMAND there."""
-    from splitvote.harness.clusters import compose_commands
-
-    compose_commands.ssh(node, command)
-
-
-@cli.command()
 @click.option("--store", type=click.Path(path_type=Path, file_okay=False), default=Path("store"), show_default=True)
 @click.option("--keep", type=click.IntRange(0), default=20, show_default=True, help="Newest runs of each test to keep.")
 @click.option("--failed-too", is_flag=True, help="Remove old runs that were not VALID, too.")
@@ -456,6 +450,10 @@ def list_(what: str) -> None:
     from splitvote.harness.listing import listing
 
     click.echo("\n\n".join(listing(what)))
+
+
+for command in (*node_commands.COMMANDS, nightly, summary):
+    cli.add_command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

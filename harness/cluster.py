@@ -248,6 +248,14 @@ DAMAGES: Final = ("wal_bit_flip", "wal_truncate", "wal_loss", "snapshot_bit_flip
 class Damage(Protocol):
     """Harm done to the files of a member that is not running."""
 
+    def refusal(self, kind: str) -> str | None:
+        """Why one of ``DAMAGES`` cannot be done here, in words; None where it can."""
+        ...
+
+    async def damageable(self, node: str) -> frozenset[str]:
+        """Which of ``DAMAGES`` there are files for now; the node may run."""
+        ...
+
     async def damage(self, node: str, kind: str, pick: int) -> Mapping[str, str | int]:
         """Do one of ``DAMAGES`` where ``pick`` says; tells the file, the place and the sizes.
 
@@ -327,7 +335,8 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a node's process has used by now, and may use, as the operating system has it.
 
     ``throttled_s`` is for how long it had to wait for processors by a limit,
-    ``most_cpus`` that limit; both are of the limit that is on now.
+    ``most_cpus`` that limit; both are of the limit that is on now, as is
+    ``most_io_bytes_s``.
     """
 
     cpu_s: float
@@ -336,6 +345,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     most_fds: int
     most_cpus: float | None = None
     throttled_s: float = 0.0
+    most_io_bytes_s: float | None = None
 
 
 @runtime_checkable
@@ -344,6 +354,9 @@ class Resources(Protocol):
 
     supports: frozenset[str]
     """Which fields of ``Limits`` this backend can do."""
+
+    least_cpus: float
+    """With fewer processors a node could not be told anything any more, where that takes a share of them."""
 
     def refusal(self, field: str) -> str:
         """Why it cannot do one of the others here, in words."""
@@ -485,6 +498,15 @@ class Archivist(Protocol):
 
     async def stop(self) -> None:
         """Ask no more; raises EnvironmentFailure when the archive could not be written (a full disk)."""
+        ...
+
+
+@runtime_checkable
+class Boundaries(Protocol):
+    """What is not done to a cluster that is somebody else's, whatever its capabilities."""
+
+    def refusal(self, family: str, fault: str) -> str | None:
+        """Why this fault is not done here, and what would do it or permit it; None where nothing forbids it."""
         ...
 
 

@@ -58,6 +58,9 @@ def _findings(etcd: str | None, store: Path) -> Iterator[Finding]:
     yield _etcd(etcd)
     yield _loopback()
     yield _namespaces()
+    yield _disks()
+    yield _docker()
+    yield _ssh()
     yield _disk(store)
     yield Finding(
         "cores", (os.cpu_count() or 1) >= 2, str(os.cpu_count()), "with one core our own stalls show as latency"
@@ -98,12 +101,43 @@ def _loopback() -> Finding:
 
 
 def _namespaces() -> Finding:
-    from splitvote.harness.clusters.netns import means
+    from splitvote.harness.clusters.network.netns import means
 
     found = means()
     if found.problems:
         return Finding("network namespaces", False, "--cluster netns cannot be had", "; ".join(found.problems))
     return Finding("network namespaces", True, f"--cluster netns can be had {found.words}")
+
+
+def _disks() -> Finding:
+    from splitvote.harness.clusters.disks.fuse import problem
+
+    if (missing := problem()) is not None:
+        return Finding("FUSE", False, "--faults disk cannot be had on clusters of this machine", missing)
+    return Finding("FUSE", True, "members' disks can be broken (--faults disk)")
+
+
+def _ssh() -> Finding:
+    from importlib.util import find_spec
+
+    from splitvote.harness.control.ssh import HOW_TO_GET
+
+    has_it = find_spec("paramiko") is not None
+    found = "--cluster ssh can be had, with --nodes-file FILE" if has_it else "no paramiko: no --cluster ssh"
+    return Finding("ssh", has_it, found, HOW_TO_GET)
+
+
+def _docker() -> Finding:
+    from splitvote.harness.clusters.attached.engine import DockerEngine, EngineError
+    from splitvote.harness.clusters.attached.project_nodes import PROJECT, in_projects
+
+    advice = "--cluster compose, ours or --project yours, is had where an engine answers at DOCKER_HOST"
+    try:
+        projects = {container.labels[PROJECT] for container in in_projects(DockerEngine())}
+    except (ConfigError, EngineError) as problem:
+        return Finding("docker", False, str(problem), advice)
+    up = ", ".join(sorted(projects)) or "none"
+    return Finding("docker", True, f"an engine answers; compose projects for --project: {up}", advice)
 
 
 def _disk(store: Path) -> Finding:

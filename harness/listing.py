@@ -36,8 +36,11 @@ def _faults() -> Iterator[str]:
 
 def _clusters() -> Iterator[str]:
     yield f"{'local':<14}{_summary('splitvote.harness.clusters.local')}"
-    yield f"{'netns':<14}{_summary('splitvote.harness.clusters.netns')}"
-    yield f"{'compose':<14}{_summary('splitvote.harness.clusters.compose')}"
+    yield f"{'netns':<14}{_summary('splitvote.harness.clusters.network.netns')}"
+    yield f"{'compose':<14}{_summary('splitvote.harness.clusters.remote.compose')}"
+    yield f"{'ssh':<14}{_summary('splitvote.harness.clusters.remote.ssh_hosts')}"
+    yield f"{'  --project':<14}{_summary('splitvote.harness.clusters.attached.project')}"
+    yield f"{'attach':<14}{_summary('splitvote.harness.clusters.attached.endpoints')}"
     yield f"{'sim':<14}{_summary('splitvote.harness.simulation.cluster')}"
 
 

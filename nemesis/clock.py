@@ -81,6 +81,7 @@ class ClockFault:
         if self.hand == "wall":  # the monotonic clocks' offsets count from when one is first set
             before = await site.need(Clock).offsets()
             detail["before_ms"] = {node: reading.wall_ms for node, reading in before.items()}
+            detail["before_error_ms"] = {node: reading.error_ms for node, reading in before.items()}
         return Plan(aimed.targets, aimed.detail | detail)
 
     def effect(self, plan: Plan) -> Effect:
@@ -195,12 +196,14 @@ def _of(reading: ClockReading, hand: Hand) -> tuple[float, float] | None:
 
 
 def _measured(readings: Mapping[str, ClockReading], plan: Plan, hand: Hand) -> dict[str, tuple[float, float]]:
-    before = plan.detail.get("before_ms", {})
+    """Differences, each with the errors of both measurements: that before the fault may have been a bad one, too."""
+    before, before_error = plan.detail.get("before_ms", {}), plan.detail.get("before_error_ms", {})
     found = {}
     for node, reading in readings.items():
         told = _of(reading, hand)
         if told is not None:
-            found[node] = round(told[0] - before.get(node, 0.0), 1), told[1]
+            offset_ms = told[0] - before.get(node, 0.0)
+            found[node] = round(offset_ms, 1), round(told[1] + before_error.get(node, 0.0), 1)
     return found
 
 

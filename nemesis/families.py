@@ -8,18 +8,19 @@ by plus signs (``pause:n1+n3``).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
-from splitvote.harness.cluster import Cluster
+from splitvote.harness.cluster import Cluster, Disk
 from splitvote.harness.errors import ConfigError, NemesisError, unknown
 from splitvote.harness.recording import FaultRecord
 from splitvote.nemesis.admin import ADMIN
 from splitvote.nemesis.clock import CLOCKS
+from splitvote.nemesis.damage import DAMAGE
 from splitvote.nemesis.disk import DISKS
 from splitvote.nemesis.failpoint import FAILPOINT
-from splitvote.nemesis.fault import Fault
+from splitvote.nemesis.fault import Fault, refusal
 from splitvote.nemesis.links import PARTITIONS
 from splitvote.nemesis.member import MEMBER
 from splitvote.nemesis.packet import PACKETS
@@ -36,15 +37,19 @@ ALL: Final = "all"
 class Family(msgspec.Struct, frozen=True):
     """Faults that are started and stopped by one pair of operations.
 
-    ``turns`` is how often a schedule takes it in one round of all families;
-    ``provided_by`` names backends that can do it, for people.
+    ``turns`` is how often a schedule takes it in one round of all families, and
+    ``weights`` how often it deals a fault where it deals others once;
+    ``provided_by`` names backends that can do it, for people; ``demands`` are
+    capabilities that a cluster has to be brought up for.
     """
 
     name: str
     summary: str
     faults: tuple[Fault, ...]
     turns: int = 1
+    weights: dict[str, int] = {}
     provided_by: tuple[str, ...] = ("local", "netns")
+    demands: tuple[type[Any], ...] = ()
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -66,7 +71,15 @@ FAMILIES: Final[Mapping[str, Family]] = {
             "disk",
             "fill nodes' disks, slow them down, let them fail or freeze; lose what was not synced",
             DISKS,
-            provided_by=("sim",),
+            weights={"power_loss": 3},
+            provided_by=("local", "netns", "sim"),
+            demands=(Disk,),
+        ),
+        Family(
+            "damage",
+            "flip bits of what nodes have on their disks, cut it off, remove it; have them back as new members",
+            DAMAGE,
+            provided_by=("local", "netns", "sim"),
         ),
         Family("member", "remove and add nodes again, replace them, make them learners", MEMBER),
         Family("resource", "leave nodes too little processor time, descriptors or bandwidth", RESOURCE),
@@ -105,6 +118,11 @@ class Chosen(msgspec.Struct, frozen=True):
 
     faults: dict[str, Choice] = {}
     omitted: dict[str, str] = {}
+
+    @property
+    def demands(self) -> frozenset[type[Any]]:
+        """The capabilities that the cluster has to be brought up for."""
+        return frozenset(kind for choice in self.faults.values() for kind in choice.family.demands)
 
     @property
     def by_name(self) -> dict[str, tuple[Fault, ...]]:
@@ -151,7 +169,7 @@ def _everything(cluster: Cluster) -> Chosen:
 
 def _able(family: Family, cluster: Cluster) -> tuple[tuple[Fault, ...], dict[str, str]]:
     """The faults of a family that the cluster can do, and the others with the reason."""
-    reasons = {fault.name: fault.lacks(cluster) for fault in family.faults}
+    reasons = {fault.name: refusal(fault, cluster) for fault in family.faults}
     able = tuple(fault for fault in family.faults if reasons[fault.name] is None)
     left_out = {
         f"{family.name}:{name}": f"the {cluster.name} cluster: {reason}" for name, reason in reasons.items() if reason
@@ -169,7 +187,7 @@ def _choice(entry: str, cluster: Cluster) -> tuple[Choice, dict[str, str]]:
     faults, selections, targets = _narrowed(entry, family, narrower, cluster)
     if faults:
         for fault in faults:
-            if (reason := fault.lacks(cluster)) is not None:
+            if (reason := refusal(fault, cluster)) is not None:
                 raise _refusal(entry, f"the {cluster.name} cluster: {reason}", family, cluster)
         return Choice(family, faults, selections, targets), {}
     able, left_out = _able(family, cluster)

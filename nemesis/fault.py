@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
-from splitvote.harness.cluster import Cluster, Roles
+from splitvote.harness.cluster import Boundaries, Cluster, Roles
 from splitvote.harness.errors import NemesisError
 from splitvote.harness.recording import MemberSample
 from splitvote.nemesis.proof import Proof, await_proof
@@ -172,6 +172,13 @@ def lacking(cluster: Cluster, needed: Iterable[type[Any]]) -> str | None:
     """``missing`` as what keeps a cluster from a fault; None where nothing is."""
     names = missing(cluster, needed)
     return f"it has no {', '.join(names)}" if names else None
+
+
+def refusal(fault: Fault, cluster: Cluster) -> str | None:
+    """Why this fault is not for this cluster: it is forbidden there, or something lacks; None where neither is so."""
+    boundaries = cluster.capability(Boundaries)
+    forbidden = None if boundaries is None else boundaries.refusal(fault.family, fault.name)
+    return forbidden or fault.lacks(cluster)
 
 
 async def insist(change: Callable[[], Awaitable[T]], *, bound_s: float, retry_s: float) -> T:

@@ -30,7 +30,7 @@ from splitvote.harness.errors import ConfigError, EnvironmentFailure, NemesisErr
 from splitvote.harness.op import Op
 from splitvote.harness.recording import FaultPhase, FaultRecord, MemberSample
 from splitvote.nemesis.families import fault_of, find_fault
-from splitvote.nemesis.fault import Fault, Plan, Request, Site, replan
+from splitvote.nemesis.fault import Fault, Plan, Request, Site, refusal, replan
 from splitvote.nemesis.journal import Journal, open_faults
 from splitvote.nemesis.proof import Proof, await_proof
 from splitvote.nemesis.quorum import has_quorum, union
@@ -87,7 +87,7 @@ class Nemesis:
         """Check that the cluster can do every fault; raises ConfigError."""
         cluster = self._base.cluster
         for fault in (fault for kinds in self._faults.values() for fault in kinds):
-            if (reason := fault.lacks(cluster)) is not None:
+            if (reason := refusal(fault, cluster)) is not None:
                 raise ConfigError(f"the {cluster.name} cluster cannot do {fault.family}:{fault.name}: {reason}")
 
     @property
@@ -199,7 +199,7 @@ class Nemesis:
         recovery: dict[str, Any] = {}
         try:
             async with asyncio.timeout(deadline_s):
-                proofs = await self._undo(chosen, failures)
+                proofs = await self._undo_twice(chosen, failures)
                 if chosen:
                     left_s = max(0.0, started_s + deadline_s - loop.time())
                     recovery = await self._recovery(started_s, min(self._recovery_bound_s, 0.9 * left_s))
@@ -216,6 +216,22 @@ class Nemesis:
         if failures:
             raise failures[0]
         return HealReport(tuple(active.record for active in chosen), **recovery)
+
+    async def _undo_twice(self, chosen: Sequence[_Active], failures: list[Exception]) -> list[Proof]:
+        """Undo all, and those once more whose end does not show: what was undone after them may have kept them from it.
+
+        A member is added only where all others run, a node started only where it is a member.
+        """
+        first: list[Exception] = []
+        proofs = await self._undo(chosen, first)
+        again = [place for place, proof in enumerate(proofs) if not proof.holds]
+        if not again:
+            failures += first
+            return proofs
+        failures += [failure for failure in first if isinstance(failure, EnvironmentFailure)]
+        for place, proof in zip(again, await self._undo([chosen[place] for place in again], failures), strict=True):
+            proofs[place] = proof
+        return proofs
 
     async def _undo(self, chosen: Sequence[_Active], failures: list[Exception]) -> list[Proof]:
         """Undo all, the latest first; then prove each end."""

@@ -23,7 +23,7 @@ from splitvote.harness.generator.core import Answer, Pending
 from splitvote.harness.op import Op
 from splitvote.harness.recording import FaultRecord, RunConfig
 from splitvote.nemesis.families import FAMILIES, Choice, Chosen, find_fault
-from splitvote.nemesis.fault import Request
+from splitvote.nemesis.fault import Request, refusal
 from splitvote.nemesis.journal import read_faults
 from splitvote.nemesis.schedule import Turn
 
@@ -173,7 +173,7 @@ def _able(faults: Sequence[Replayed], cluster: Cluster, *, omit: bool) -> Replay
     for fault in faults:
         entry = f"{fault.family}:{fault.kind}"
         known = find_fault(fault.family, fault.kind)
-        reason = known.lacks(cluster) or _lacks_version(fault, cluster)
+        reason = refusal(known, cluster) or _lacks_version(fault, cluster)
         if reason is None:
             able.append(fault)
             choices[entry] = Choice(FAMILIES[fault.family], (known,))

@@ -23,7 +23,9 @@ from splitvote.nemesis.proof import Proof, await_proof
 from splitvote.nemesis.quorum import Effect
 from splitvote.nemesis.targets import between
 
-CPUS: Final = (0.01, 0.03)
+CPUS: Final = (1.0, 3.0)
+"""Of the least that a node can be left with."""
+
 IO_BYTES_S: Final = (20_000.0, 100_000.0)
 SHARE_OF_FDS: Final = 0.7
 WINDOW_S: Final = 1.0
@@ -33,6 +35,9 @@ SLACK_S: Final = 0.1
 """What a process may use beyond its share: a period's worth, and clock ticks."""
 
 SLACK_BYTES: Final = 1 << 18
+FELT: Final = 0.3
+"""The share of what it may write that a process writes at least that is held up by that."""
+
 IO_WINDOW_S: Final = 5.0
 """Writes come in bursts, so that a rate shows only over a while."""
 
@@ -41,7 +46,10 @@ FAMILY: Final = "resource"
 
 @dataclass(frozen=True, slots=True)
 class ResourceFault:
-    """One of ``Limits`` set for the targets, and lifted; ``range`` is between which amounts it is chosen."""
+    """One of ``Limits`` set for the targets, and lifted.
+
+    ``range`` is between which amounts it is chosen: of processors in the least that nodes can be left with.
+    """
 
     name: str
     field: str
@@ -64,7 +72,8 @@ class ResourceFault:
         """See ``Fault``; descriptors are limited to fewer than are open now: those stay, and not one is to be had."""
         aimed = await aim_at_serving(request, site)
         if self.range is not None:
-            amounts = dict.fromkeys(aimed.targets, between(request.pick, 0, self.range))
+            unit = site.need(Resources).least_cpus if self.field == "cpus" else 1.0
+            amounts = dict.fromkeys(aimed.targets, unit * between(request.pick, 0, self.range))
         else:
             usage = {node: await _usage_of(node, site) for node in aimed.targets}
             amounts = {node: int(SHARE_OF_FDS * used.fds) for node, used in usage.items() if used is not None}
@@ -115,7 +124,9 @@ class ResourceFault:
             return Proof(now.most_fds <= amount and now.fds >= now.most_fds, words)
         written = now.written_bytes - before.written_bytes
         words = f"{node} wrote {written} bytes where {amount * passed_s:.0f} were allowed"
-        return Proof(0 < written <= amount * passed_s + SLACK_BYTES, words)
+        # Less than that it may have written for want of something to write.
+        felt = written >= FELT * amount * passed_s and now.most_io_bytes_s is not None
+        return Proof(felt and written <= amount * passed_s + SLACK_BYTES, words)
 
     async def stop(self, plan: Plan, site: Site) -> Seen:
         """See ``Fault``; a node that ended for want of what it needs is started again."""
@@ -138,7 +149,9 @@ class ResourceFault:
         return back & Proof(not limited, words)
 
     def _is_limited(self, used: Usage, amount: float) -> bool:
-        return used.most_cpus is not None or (self.field == "fds" and used.most_fds <= amount)
+        if self.field == "fds":
+            return used.most_fds <= amount
+        return (used.most_cpus if self.field == "cpus" else used.most_io_bytes_s) is not None
 
 
 async def _usage_of(node: str, site: Site) -> Usage | None:

@@ -109,8 +109,11 @@ def _entropy(seed: int, number: int, branch: int) -> int:
 
 def _deal(choice: Choice, entropy: int) -> Iterator[tuple[Fault, str | None]]:
     """Cards of a deck that is shuffled whenever it is used up: faults, or for a single one the ways to aim it."""
-    deck: list[tuple[Fault, str | None]] = [(fault, None) for fault in choice.faults]
-    if len(deck) == 1:
+    weights = choice.family.weights
+    deck: list[tuple[Fault, str | None]] = [
+        (fault, None) for fault in choice.faults for _ in range(weights.get(fault.name, 1))
+    ]
+    if len(choice.faults) == 1:
         deck = [(choice.faults[0], select) for select in _selections(choice, choice.faults[0]) or (None,)]
     for shuffles in count():
         yield from shuffled(deck, branch_entropy(entropy, shuffles))

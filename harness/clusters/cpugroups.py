@@ -56,23 +56,43 @@ class CpuGroups:
 
     def limit_of(self, name: str) -> float | None:
         """How many processors the kernel says that the group may use; None for a group that there is not."""
-        group = self.group(name)
-        try:
-            if self.version == 1:
-                return int((group / "cpu.cfs_quota_us").read_text()) / int((group / "cpu.cfs_period_us").read_text())
-            quota_us, period_us = (group / "cpu.max").read_text().split()
-        except OSError:
-            return None
-        return None if quota_us == "max" else int(quota_us) / int(period_us)
+        return limit_in(self.group(name), self.version)
 
     def throttled_s(self, name: str) -> float:
         """For how long the group's processes were kept from running, all in all."""
-        unit, per_s = ("throttled_time", 1e9) if self.version == 1 else ("throttled_usec", 1e6)
-        try:
-            lines = (self.group(name) / "cpu.stat").read_text().splitlines()
-        except OSError:
-            return 0.0
-        return next((int(line.split()[1]) / per_s for line in lines if line.split()[0] == unit), 0.0)
+        return throttled_s_in(self.group(name), self.version)
+
+
+def limit_in(group: Path, version: Literal[1, 2]) -> float | None:
+    """How many processors the kernel lets a group use; None for any number, or where there is no such group."""
+    try:
+        if version == 1:
+            quota = int((group / "cpu.cfs_quota_us").read_text())
+            return None if quota < 0 else quota / int((group / "cpu.cfs_period_us").read_text())
+        quota_us, period_us = (group / "cpu.max").read_text().split()
+    except OSError:
+        return None
+    return None if quota_us == "max" else int(quota_us) / int(period_us)
+
+
+def throttled_s_in(group: Path, version: Literal[1, 2]) -> float:
+    """For how long a group's processes were kept from running, all in all."""
+    unit, per_s = ("throttled_time", 1e9) if version == 1 else ("throttled_usec", 1e6)
+    try:
+        lines = (group / "cpu.stat").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / per_s for line in lines if line.split()[0] == unit), 0.0)
+
+
+def container_group(root: Path = Path("/sys/fs/cgroup")) -> tuple[Path, Literal[1, 2]] | None:
+    """The group that this container is, as it sees it from within: the root; None where there are none."""
+    if (root / "cpu.max").exists():
+        return root, 2
+    for name in ("cpu", "cpu,cpuacct"):
+        if (root / name / "cpu.cfs_quota_us").exists():
+            return root / name, 1
+    return None
 
 
 def remove_group(group: Path) -> None:

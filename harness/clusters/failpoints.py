@@ -1,26 +1,27 @@
-"""Points inside a binary built with gofail, over the HTTP endpoint it then serves (capability Failpoints).
-
-The endpoint: GET / lists ``name=terms`` lines (no terms where it is off), PUT
-/name with the terms as body switches one on, DELETE /name off.
-https://github.com/etcd-io/gofail
-"""
+"""Points inside a binary built with gofail, over the HTTP endpoint it then serves (capability Failpoints)."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import mmap
-import urllib.error
-import urllib.request
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
+from splitvote.harness.clusters.gofail import VARIABLE, call
 from splitvote.harness.clusters.ports import LOOPBACK, HeldPort
+from splitvote.harness.clusters.remote.agents import NodeAgents
 from splitvote.harness.errors import NemesisError
 
-CALL_TIMEOUT_S: Final = 3.0
-VARIABLE: Final = "GOFAIL_HTTP"
-"""The name is in every binary that can serve the endpoint, and in no other."""
+NODE_ADDRESS: Final = f"{LOOPBACK}:22381"
+"""Where a member serves the endpoint on a node of its own; nobody but the node itself comes there."""
+
+OK: Final = 200
+NO_CONTENT: Final = 204
+
+Caller = Callable[[str, str, str, str], Awaitable[tuple[int, str]]]
+"""(node, verb, point, body) -> status and text; raises OSError or NemesisError when the node does not answer."""
 
 
 def has_failpoints(binary: Path) -> bool:
@@ -36,24 +37,10 @@ def _has_variable(binary: Path, *identity: int) -> bool:
 
 
 class GofailPoints:
-    """See ``Failpoints``; a port on 127.0.0.1 a node, found at the first look and held until ``close``."""
+    """See ``Failpoints``; ``caller`` reaches a node's endpoint."""
 
-    def __init__(self) -> None:
-        self._ports: dict[str, HeldPort] = {}
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-    def environment(self, node: str) -> dict[str, str]:
-        """What a process that is about to be started is told, so that it serves the endpoint."""
-        if node not in self._ports:
-            self._ports[node] = HeldPort()
-        self._ports[node].make_room()
-        return {VARIABLE: f"{LOOPBACK}:{self._ports[node].number}"}
-
-    def close(self) -> None:
-        """Give the ports back; idempotent."""
-        for port in self._ports.values():
-            port.release()
-        self._ports.clear()
+    def __init__(self, caller: Caller) -> None:
+        self._call = caller
 
     async def known(self, node: str) -> dict[str, str]:
         """See ``Failpoints.known``; raises NemesisError when the node does not answer."""
@@ -70,18 +57,49 @@ class GofailPoints:
             await self._ask(node, "DELETE", point)
 
     async def _ask(self, node: str, verb: str, point: str, body: str = "") -> str:
-        return await asyncio.to_thread(self._call, node, verb, point, body)
+        try:
+            status, said = await self._call(node, verb, point, body)
+        except OSError as failure:
+            raise NemesisError(f"{node}'s failpoints do not answer: {failure}") from None
+        if status not in (OK, NO_CONTENT):
+            raise NemesisError(f"{node} would not {verb} {point or 'its list'} {body}: {status} {said.strip()}")
+        return said
 
-    def _call(self, node: str, verb: str, point: str, body: str) -> str:
+
+class HeldEndpoints:
+    """Endpoints of members on this machine: a port on 127.0.0.1 a node, held from its first start until ``close``."""
+
+    def __init__(self) -> None:
+        self._ports: dict[str, HeldPort] = {}
+
+    def environment(self, node: str) -> dict[str, str]:
+        """What a process that is about to be started is told, so that it serves the endpoint."""
+        if node not in self._ports:
+            self._ports[node] = HeldPort()
+        self._ports[node].make_room()
+        return {VARIABLE: self._address(node)}
+
+    def _address(self, node: str) -> str:
+        return f"{LOOPBACK}:{self._ports[node].number}"
+
+    async def call(self, node: str, verb: str, point: str, body: str) -> tuple[int, str]:
+        """See ``Caller``."""
         if node not in self._ports:
             raise NemesisError(f"{node} was not started with {VARIABLE}")
-        url = f"http://{LOOPBACK}:{self._ports[node].number}/{point}"
-        request = urllib.request.Request(url, data=body.encode() or None, method=verb)
-        try:
-            with self._opener.open(request, timeout=CALL_TIMEOUT_S) as answer:
-                return str(answer.read().decode())
-        except urllib.error.HTTPError as refusal:
-            said = refusal.read().decode(errors="replace").strip()
-            raise NemesisError(f"{node} would not {verb} {point or 'its list'} {body}: {refusal.code} {said}") from None
-        except OSError as failure:
-            raise NemesisError(f"{node}'s failpoints do not answer at {url}: {failure}") from None
+        return await asyncio.to_thread(call, self._address(node), verb, point, body)
+
+    def close(self) -> None:
+        """Give the ports back; idempotent."""
+        for port in self._ports.values():
+            port.release()
+        self._ports.clear()
+
+
+def through(agents: NodeAgents, address: str = NODE_ADDRESS) -> Caller:
+    """Endpoints of members on other nodes, at this address there, called by the nodes' agents."""
+
+    async def by_agent(node: str, verb: str, point: str, body: str) -> tuple[int, str]:
+        answer = await agents.ask(node, "call_gofail", address=address, verb=verb, point=point, body=body)
+        return answer["status"], answer["text"]
+
+    return by_agent

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,7 @@ import msgspec
 
 from splitvote.harness.cluster import ProcessState
 from splitvote.harness.clusters.cpugroups import remove_group
+from splitvote.harness.clusters.iogroups import open_up
 from splitvote.harness.clusters.processes import ProcessRecord, state_of, wait_state
 from splitvote.harness.errors import NemesisError
 
@@ -57,19 +59,23 @@ class ClusterDescription(msgspec.Struct, frozen=True, omit_defaults=True):
     """All of one cluster.
 
     ``harness`` is who brought it up, ``network`` the processes that carry its
-    traffic, ``groups`` the control groups that its processes may be in.
+    traffic, ``disks`` those that its data is served by, ``aside`` the folder
+    that these keep removed files in, ``groups`` the control groups that its
+    processes may be in.
     """
 
     harness: ProcessRecord
     members: dict[str, MemberDescription]
     network: dict[str, ProcessRecord] = {}
+    disks: dict[str, ProcessRecord] = {}
+    aside: MadeDirectory | None = None
     groups: tuple[str, ...] = ()
     schema: int = 2
 
     def processes(self) -> dict[str, ProcessRecord]:
         """The processes by what they are, as far as there are any."""
         members = {name: member.process for name, member in self.members.items() if member.process is not None}
-        return members | self.network
+        return members | self.network | {f"disk of {name}": process for name, process in self.disks.items()}
 
     def is_running(self) -> bool:
         """Whether its harness is there and has it up."""
@@ -106,15 +112,21 @@ async def heal_leftovers(directory: Path) -> list[str]:
     if description is None:
         return []
     if description.is_running():
-        return [f"{directory}: left alone, its harness (pid {description.harness.pid}) still runs"]
+        return [f"left alone: its harness (pid {description.harness.pid}) still runs"]
     done = []
+    for group in map(Path, description.groups):
+        with contextlib.suppress(OSError):  # removing it says why it cannot be lifted
+            open_up(group)
     for name, process in description.processes().items():
         if process.is_alive():
             done.append(await _end(directory, name, process))
+    if description.aside is not None and description.aside.is_still_there():
+        shutil.rmtree(description.aside.path, ignore_errors=True)
+        done.append(f"removed {description.aside.path}")
     for group in map(Path, description.groups):
         if group.is_dir():
             _remove(group)
-            done.append(f"{directory}: removed the control group {group}")
+            done.append(f"removed the control group {group}")
     return done
 
 
@@ -132,4 +144,4 @@ async def _end(directory: Path, name: str, process: ProcessRecord) -> str:
         os.kill(process.pid, signal.SIGKILL)
     if not await wait_state(process.pid, ProcessState.STOPPED, timeout_s=END_TIMEOUT_S):
         raise NemesisError(f"{name} (pid {process.pid}) of {directory} is not gone {END_TIMEOUT_S:g} s after SIGKILL")
-    return f"{directory}: ended {name} (pid {process.pid}), which {was}"
+    return f"ended {name} (pid {process.pid}), which {was}"

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -25,7 +25,9 @@ from splitvote.harness.cluster import (
     Archivist,
     Auth,
     Clock,
+    Damage,
     Data,
+    Disk,
     Failpoints,
     Health,
     Links,
@@ -37,9 +39,13 @@ from splitvote.harness.cluster import (
     Upkeep,
     Versions,
 )
-from splitvote.harness.clusters.clocks import ProcessClocks
+from splitvote.harness.clusters.clocks.patched import ProcessClocks
+from splitvote.harness.clusters.clocks.patchers import LocalPatcher
 from splitvote.harness.clusters.connections import MemberConnections, operators, plain
-from splitvote.harness.clusters.failpoints import GofailPoints, has_failpoints
+from splitvote.harness.clusters.disks.fuse import FuseDisks
+from splitvote.harness.clusters.failpoints import GofailPoints, HeldEndpoints, has_failpoints
+from splitvote.harness.clusters.filedamage import LocalDamage, snapshot_count
+from splitvote.harness.clusters.iogroups import find_io_groups
 from splitvote.harness.clusters.lastwords import last_words
 from splitvote.harness.clusters.leftovers import (
     ClusterDescription,
@@ -48,9 +54,9 @@ from splitvote.harness.clusters.leftovers import (
     write_description,
 )
 from splitvote.harness.clusters.limits import LocalResources
-from splitvote.harness.clusters.loopback import LoopbackNetwork
 from splitvote.harness.clusters.members import LocalMembers, Member
-from splitvote.harness.clusters.network import Network
+from splitvote.harness.clusters.network.loopback import LoopbackNetwork
+from splitvote.harness.clusters.network.place import Network
 from splitvote.harness.clusters.processes import Children, ProcessRecord
 from splitvote.harness.clusters.procfs import started
 from splitvote.harness.clusters.readiness import READY_TIMEOUT_S, await_ready
@@ -67,6 +73,7 @@ C = TypeVar("C")
 
 MOST_NODES: Final = 9
 PORT_ATTEMPTS: Final = 5
+_DISK_OF_OURS: Final = "the data is on file systems that the harness serves itself, for faults of disks"
 _PORT_TAKEN: Final = "address already in use"
 
 
@@ -81,7 +88,9 @@ class LocalCluster:
     ``etcd_by_node`` overrides it for single nodes; ``etcd_args`` are further
     flags for every member ("--snapshot-count=100"); ``etcd_others`` are binaries
     that nodes can be moved to and back; ``network`` makes what
-    carries their traffic.  Raises ConfigError for what cannot be, such as a path
+    carries their traffic; ``demands`` are capabilities that cost something as
+    soon as the cluster is up (Disk), and are there only where they are asked
+    for.  Raises ConfigError for what cannot be, such as a path
     that is no etcd; touches nothing before ``up``.
     """
 
@@ -97,6 +106,7 @@ class LocalCluster:
         options: ServerOptions | None = None,
         ready_timeout_s: float = READY_TIMEOUT_S,
         network: Callable[[Sequence[str], Children], Network] = LoopbackNetwork,
+        demands: Collection[type[Any]] = (),
     ) -> None:
         if not 1 <= nodes <= MOST_NODES:
             raise ConfigError(f"{nodes} nodes: the local cluster has 1 to {MOST_NODES}")
@@ -120,22 +130,45 @@ class LocalCluster:
             on_change=self._note_change,
             joining=self._cluster_to_join,
             environment=self._environment,
+            within=lambda node: self._disks.namespaces(node),
+            settle=lambda nodes: self._disks.settle(nodes),
+        )
+        self._disks = FuseDisks(
+            self.nodes,
+            self._children,
+            data=self.directory / "data",
+            is_asked=Disk in demands,
+            within=self._network.namespaces,
+            kill=self._process.kill,
         )
         self._connections = MemberConnections(self.nodes, self._network.endpoint, operators)
         self._strangers = self.connections()
         self._capabilities: dict[type[Any], object] = {
             Process: self._process,
+            Disk: self._disks.steering,
+            Damage: LocalDamage(
+                lambda node: self._members[node].data,
+                lambda node: self._members[node].is_up,
+                settle=self._disks.settle,
+                snapshot_count=snapshot_count(etcd_args, None if options is None else options.snapshot_count),
+            ),
             Logs: self._process,
             Data: self._process,
         }
-        self._resources = LocalResources(self.nodes, self._pid_of, name=mark, note=self._describe)
+        self._resources = LocalResources(
+            self.nodes,
+            self._pid_of,
+            name=mark,
+            note=self._describe,
+            io_groups=_DISK_OF_OURS if Disk in demands else find_io_groups(self.directory),
+        )
         self._capabilities[Resources] = self._resources
-        self._clocks = ProcessClocks(self.nodes, self._pid_of, self._network.endpoint)
+        self._clocks = ProcessClocks(self.nodes, LocalPatcher(self._pid_of), self._network.endpoint)
         self._capabilities[Clock] = self._clocks
         versions = BinaryVersions(self._members, self.other_binaries, self._connections)
-        self._failpoints = GofailPoints()
+        self._endpoints = HeldEndpoints()
         if self.name == "local" and all(has_failpoints(etcd.path) for etcd in set(binaries.values())):
-            self._capabilities[Failpoints] = self._failpoints
+            self._capabilities[Failpoints] = GofailPoints(self._endpoints.call)
         if versions.can_change:
             self._capabilities[Versions] = versions
         if self._network.links is not None:
@@ -219,6 +252,7 @@ class LocalCluster:
                 await self._await_ready()
                 # Channels dialled members that did not listen yet: those still backing off would fail healthy calls.
                 await self._connections.close()
+                await self._disks.settle()  # a cluster that was found to serve is there for good
             except _PortTakenError as taken:
                 words = str(taken)
                 await self.down()
@@ -253,6 +287,7 @@ class LocalCluster:
             write_description(self.directory, self._description())
             self._is_described = True
             await self._network.open(self.directory / "logs")
+            await self._disks.open(self.directory / "logs")
             self._describe()
             for name in self.nodes:
                 await self._process.start(name)
@@ -295,15 +330,18 @@ class LocalCluster:
         what clients saw of the cluster since then says nothing of it.
         """
         was_up, self._is_up = self._is_up, False
-        trouble = self._network.trouble
-        self._clocks.close()
+        trouble = self._network.trouble or self._disks.trouble
+        await self._clocks.close()
+        with contextlib.suppress(OSError):  # it ends by and by, as what it waits for is done
+            self._resources.unblock()
         try:
             await self._process.kill_all()
         finally:
+            await self._disks.close()
             await self._network.close()
             await self._connections.close()
             await self._strangers.close()
-            self._failpoints.close()
+            self._endpoints.close()
             with contextlib.suppress(OSError):  # `splitvote heal` tries again, and says why it cannot
                 self._resources.close()
             self._children.close()
@@ -312,17 +350,17 @@ class LocalCluster:
             raise EnvironmentFailure(f"{trouble} ended while the cluster was up: look at {self.directory / 'logs'}")
 
     def _environment(self, node: str) -> Mapping[str, str]:
-        return self._failpoints.environment(node) if Failpoints in self._capabilities else {}
+        return self._endpoints.environment(node) if Failpoints in self._capabilities else {}
 
     def _pid_of(self, node: str) -> int | None:
         member = self._members[node]
         return member.process.pid if member.process is not None and member.is_up else None
 
-    def _note_change(self) -> None:
+    async def _note_change(self) -> None:
         """A member's process has ended or begun: it is written down, and has its node's limits and clocks."""
         self._describe()
         self._resources.apply()
-        self._clocks.note_change()
+        await self._clocks.note_change()
 
     def _describe(self) -> None:
         """Keep cluster.json current, as far as a full disk allows: our children end with us in any case."""
@@ -335,6 +373,8 @@ class LocalCluster:
             harness=ProcessRecord(os.getpid(), started(os.getpid()), ""),
             members={name: member.describe(self._network.ports(name)) for name, member in self._members.items()},
             network=dict(self._network.processes),
+            disks=dict(self._disks.records),
+            aside=self._disks.made,
             groups=self._resources.made,
         )
 

@@ -7,13 +7,15 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from splitvote.harness.cluster import ProcessState
+from splitvote.harness.clusters.data_copies import keep_copies
+from splitvote.harness.clusters.joining import Content, Joining, whom_to_join
 from splitvote.harness.clusters.leftovers import MadeDirectory, MemberDescription
-from splitvote.harness.clusters.network import Network
+from splitvote.harness.clusters.network.place import Network
 from splitvote.harness.clusters.processes import (
     Children,
     ProcessRecord,
@@ -30,7 +32,6 @@ STOP_TIMEOUT_S: Final = 20.0
 
 KILL_TIMEOUT_S: Final = 10.0
 SUSPEND_TIMEOUT_S: Final = 5.0
-_COPY_BYTES: Final = 1 << 20
 
 
 class Member:
@@ -58,14 +59,11 @@ class Member:
         return os.path.lexists(self.data)
 
     @property
-    def is_blank(self) -> bool:
-        """Whether there is nothing in its data directory, or no such directory."""
-        return not self.has_data or (self.data.is_dir() and not any(self.data.iterdir()))
-
-    @property
-    def has_log(self) -> bool:
-        """Whether it has a write-ahead log, without which etcd takes it for a member that starts for the first time."""
-        return any(self.data.glob("member/wal/*.wal"))
+    def content(self) -> Content:
+        """What there is of its data."""
+        if any(self.data.glob("member/wal/*.wal")):
+            return "log"
+        return "blank" if not self.has_data or (self.data.is_dir() and not any(self.data.iterdir())) else "other"
 
     def note_process(self) -> None:
         """Write down who the process is, right after it was started."""
@@ -77,16 +75,20 @@ class Member:
         return MemberDescription(ports=dict(ports), process=self._record if self.is_up else None, data=self.made)
 
 
-Joining = Callable[[str], Awaitable[Mapping[str, str] | None]]
-"""The members (name: peer URL) of the cluster that a node without data is to join; None where it makes a new one."""
-
-
 async def _founding(node: str) -> None:
     return None
 
 
+async def _nothing(*_: object) -> None:
+    return None
+
+
 class LocalMembers:
-    """Start, end, suspend and wipe the members; ``on_change`` is called after each start and end."""
+    """Start, end, suspend and wipe the members; ``on_change`` is awaited after each start and end.
+
+    ``within`` are further namespaces that a node's process enters; ``settle``
+    is awaited before data is wiped.
+    """
 
     def __init__(
         self,
@@ -97,9 +99,11 @@ class LocalMembers:
         token: str,
         options: ServerOptions,
         arguments: tuple[str, ...] = (),
-        on_change: Callable[[], None] = lambda: None,
+        on_change: Callable[[], Awaitable[None]] = _nothing,
         joining: Joining = _founding,
         environment: Callable[[str], Mapping[str, str]] = lambda node: {},
+        within: Callable[[str], tuple[int, ...]] = lambda node: (),
+        settle: Callable[[Sequence[str]], Awaitable[None]] = _nothing,
     ) -> None:
         self._members = members
         self._children = children
@@ -110,6 +114,8 @@ class LocalMembers:
         self._on_change = on_change
         self._joining = joining
         self._environment = environment
+        self._within = within
+        self._settle = settle
 
     @property
     def peer_urls(self) -> dict[str, str]:
@@ -132,23 +138,12 @@ class LocalMembers:
             if member.is_up:
                 return
             try:
-                joins = await self._whom_to_join(member)
+                joins = await whom_to_join(node, member.content, self._joining)
                 self._make_data(member)
                 await self._spawn(member, joins)
             except OSError as failure:
                 raise NemesisError(f"cannot start {node}: {failure}") from None
-        self._on_change()
-
-    async def _whom_to_join(self, member: Member) -> Mapping[str, str] | None:
-        """None for a member that goes on with its data, be it damaged: what to make of that is for etcd to say."""
-        if member.has_log:
-            return None
-        try:
-            return await self._joining(member.name)
-        except NemesisError:
-            if member.is_blank:
-                raise
-            return None
+        await self._on_change()
 
     def _make_data(self, member: Member) -> None:
         if member.made is not None and member.made.is_still_there():
@@ -176,7 +171,7 @@ class LocalMembers:
                 flags(member.etcd, seat, self._options, self._arguments),
                 env={**clean_environment(os.environ, proxy_url=place.proxy_url), **self._environment(member.name)},
                 output=output,
-                namespaces=place.namespaces,
+                namespaces=(*place.namespaces, *self._within(member.name)),
             )
         member.note_process()
 
@@ -209,7 +204,7 @@ class LocalMembers:
         self._children.forget(process)
         if member.process is process:  # nobody has ended it, or started it anew, while we waited
             member.process = None
-            self._on_change()
+            await self._on_change()
 
     async def pause(self, node: str) -> None:
         """See ``Process.pause``; returns when every thread is stopped."""
@@ -250,12 +245,13 @@ class LocalMembers:
             return
         if member.made is None or not member.made.is_still_there():
             raise NemesisError(f"{member.data} was not made by this cluster: it is left as it is")
+        await self._settle([node])
         try:
             await asyncio.to_thread(shutil.rmtree, member.data)
         except OSError as failure:
             raise NemesisError(f"cannot wipe {node}: {failure}") from None
         member.made = None
-        self._on_change()
+        await self._on_change()
 
     def log_path(self, node: str) -> Path:
         """See ``Logs.log_path``."""
@@ -263,25 +259,8 @@ class LocalMembers:
 
     async def keep_data(self, destination: Path) -> None:
         """See ``Data.keep_data``; preallocated files stay small, since their zeros become holes."""
-        for member in self._members.values():
-            kept = Path(destination) / member.name
-            if member.data.is_dir() and not (kept.exists() and kept.samefile(member.data)):
-                await asyncio.to_thread(
-                    shutil.copytree, member.data, kept, copy_function=copy_sparsely, dirs_exist_ok=True
-                )
+        await keep_copies({name: member.data for name, member in self._members.items()}, destination)
 
     def _signal(self, member: Member, sign: signal.Signals) -> None:
         if member.process is not None:
             member.process.send_signal(sign)  # does nothing to a child that has ended
-
-
-def copy_sparsely(source: str, destination: str) -> str:
-    """Copy a file, leaving holes for blocks of zeros: a write-ahead log is 64 MB from the start, nearly all zeros."""
-    with open(source, "rb") as original, open(destination, "wb") as copy:
-        while block := original.read(_COPY_BYTES):
-            if block.count(0) == len(block):
-                copy.seek(len(block), os.SEEK_CUR)
-            else:
-                copy.write(block)
-        copy.truncate()
-    return destination

@@ -24,6 +24,7 @@ from splitvote.harness.clusters.procfs import HAS_PROC, STOPPED_STATES, command_
 CAN_TETHER: Final = HAS_PROC
 TETHER_TIMEOUT_S: Final = 20.0
 _POLL_S: Final = 0.005
+_STILL_STATES: Final = STOPPED_STATES | {"D"}
 
 
 class ProcessRecord(msgspec.Struct, frozen=True):
@@ -74,7 +75,7 @@ class Children:
         reading, writing = os.pipe()
         try:
             try:
-                launcher = [*_script(), str(os.getpid()), str(writing), ",".join(map(str, namespaces))]
+                launcher = [*tether_script(), str(os.getpid()), str(writing), ",".join(map(str, namespaces))]
                 passed = (writing, *namespaces, *inherited)
                 child = _popen([*launcher, *command], env, output, stdin, passed)
             finally:
@@ -103,7 +104,9 @@ class Children:
         if self._tethered:
             return
         if self._watchdog is None:
-            self._watchdog = subprocess.Popen([*_script(), "--watch"], stdin=subprocess.PIPE, start_new_session=True)
+            self._watchdog = subprocess.Popen(
+                [*tether_script(), "--watch"], stdin=subprocess.PIPE, start_new_session=True
+            )
         assert self._watchdog.stdin is not None
         self._watchdog.stdin.write(line.encode() + b"\n")
         self._watchdog.stdin.flush()
@@ -147,7 +150,8 @@ async def _closed(descriptor: int) -> None:
         loop.remove_reader(descriptor)
 
 
-def _script() -> list[str]:
+def tether_script() -> list[str]:
+    """The command that runs ``tether``; its arguments follow."""
     return [sys.executable, "-I", "-S", str(Path(tether.__file__).resolve())]
 
 
@@ -191,8 +195,12 @@ async def wait_state(pid: int, wanted: ProcessState, *, timeout_s: float) -> boo
 
 
 def state_of(pid: int) -> ProcessState:
-    """Running, or paused (every thread is stopped), or stopped (gone, or a zombie)."""
+    """Running, or paused (every thread is stopped), or stopped (gone, or a zombie).
+
+    A thread that waits for a disk that hangs cannot stop in there; it will not
+    come out of the kernel once the others have.
+    """
     states = thread_states(pid)
     if not states:
         return ProcessState.STOPPED
-    return ProcessState.PAUSED if states <= STOPPED_STATES else ProcessState.RUNNING
+    return ProcessState.PAUSED if states & STOPPED_STATES and states <= _STILL_STATES else ProcessState.RUNNING

@@ -1,6 +1,6 @@
 """What the operating system says of a process: by /proc on Linux, elsewhere by ``ps``.
 
-Needs Python's own library only: nodes run it as well (``clock_agent``).
+Needs Python's own library only: nodes run it as well (``node_agent``).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 HAS_PROC: Final = sys.platform == "linux"
 STOPPED_STATES: Final = frozenset("T")
@@ -57,6 +57,32 @@ def stat_fields(path: str) -> list[str]:
     """The fields of a stat file from the state on; the name before it may hold anything, parentheses too."""
     with open(path, encoding="utf-8", errors="replace") as file:
         return file.read().rpartition(")")[2].split()
+
+
+class ProcessUsage(NamedTuple):
+    """What a process has used of processors and disks, and how many descriptors it has and may have."""
+
+    cpu_s: float
+    written_bytes: int
+    fds: int
+    most_fds: int
+
+
+def usage_of(pid: int) -> ProcessUsage:
+    """What the kernel says that a process uses (Linux); raises ProcessLookupError when there is none."""
+    import resource
+
+    try:
+        ticks = stat_fields(f"/proc/{pid}/stat")[11:13]
+        counted = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
+        return ProcessUsage(
+            cpu_s=sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"),
+            written_bytes=int(counted["write_bytes"]),
+            fds=len(os.listdir(f"/proc/{pid}/fd")),
+            most_fds=resource.prlimit(pid, resource.RLIMIT_NOFILE)[0],
+        )
+    except (FileNotFoundError, ProcessLookupError):
+        raise ProcessLookupError(pid) from None
 
 
 def _ps(pid: int, what: str) -> str:

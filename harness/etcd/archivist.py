@@ -11,6 +11,11 @@ Compaction destroys what was not asked for in time.  Whoever compacts (the
 nemesis, a workload) first calls ``reach``, so that at least one member has told
 everything up to there; what a slow member cannot tell any more is recorded as a
 hole of that member.
+
+In a store that others use too (``splitvote.harness.etcd.keyspace``) the watch
+shows the run's own keys alone, so that nothing says when a member has told
+everything up to a revision of theirs.  There a marker is put first, every
+INTERVAL_S one for all members, and the watch is read until it comes.
 """
 
 from __future__ import annotations
@@ -21,7 +26,7 @@ from typing import Final
 
 from splitvote.harness.archive import ArchiveRecord, StoreEvent
 from splitvote.harness.errors import TransportError
-from splitvote.harness.etcd.methods import WATCH
+from splitvote.harness.etcd.methods import PUT, WATCH
 from splitvote.harness.etcd.rpc import Rpc, Stream
 from splitvote.harness.etcd.stubs import rpc_pb2 as pb
 from splitvote.harness.etcd.text import text_of
@@ -31,22 +36,33 @@ INTERVAL_S: Final = 0.5
 ANSWER_BOUND_S: Final = 3.0
 """How long a member may take for one answer of the watch; then it is asked anew at the next turn."""
 
+MARKER_KEY: Final = b"splitvote/archive"
+MARK_TIMEOUT_S: Final = 1.0
 _EVERYTHING: Final = b"\0"
 
 
 class EtcdArchivist:
-    """Keeps the history that the members behind ``rpcs`` tell (capability Archivist)."""
+    """Keeps the history that the members behind ``rpcs`` tell (capability Archivist).
 
-    def __init__(self, rpcs: Mapping[str, Rpc]) -> None:
+    ``base`` tells the last revision that others had made before, in a store that
+    they use too; None where the store is the run's own.
+    """
+
+    def __init__(self, rpcs: Mapping[str, Rpc], *, base: Callable[[], int] | None = None) -> None:
         self._rpcs = rpcs
+        self._base = base
         self._tasks: list[asyncio.Task[None]] = []
         self._account: _Account | None = None
 
     def start(self, writer: JsonLinesWriter[ArchiveRecord], now_ns: Callable[[], int]) -> None:
         """Begin to ask every member; ``now_ns`` is the run's clock."""
         self._account = account = _Account(writer, now_ns)
+        markers: _Markers | None = None
+        if self._base is not None:
+            markers = _Markers(self._rpcs, account)
+            account.begin_at(self._base(), tuple(self._rpcs))
         self._tasks = [
-            asyncio.create_task(_follow(node, rpc, account), name=f"splitvote archivist of {node}")
+            asyncio.create_task(_follow(node, rpc, account, markers), name=f"splitvote archivist of {node}")
             for node, rpc in self._rpcs.items()
         ]
 
@@ -97,6 +113,11 @@ class _Account:
         self.asked_for = asyncio.Event()
         self._changed = asyncio.Event()
 
+    def begin_at(self, base: int, nodes: Sequence[str]) -> None:
+        """Nothing up to this revision is the run's."""
+        for node in nodes:
+            self._write(ArchiveRecord(node, self._now_ns(), 1, base, is_before=True), base)
+
     def note(self, node: str, last: int, events: list[pb.Event]) -> None:
         """Node has told everything up to ``last``: these events beyond what it had told before."""
         first = self.told.get(node, 0) + 1
@@ -113,7 +134,7 @@ class _Account:
             else:
                 digest = hash(b"\n".join([event.SerializeToString() for event in theirs]))
             known = self._digests.setdefault(revision, digest)
-            if known != digest or revision > self.newest:
+            if known != digest or (theirs and revision > self.newest):
                 different[revision] = tuple(_as_stored(event) for event in theirs)
         self._write(ArchiveRecord(node, self._now_ns(), first, last, different), last)
 
@@ -149,16 +170,54 @@ class _Account:
         return True
 
 
-async def _follow(node: str, rpc: Rpc, account: _Account) -> None:
+class _Markers:
+    """Puts of a key of ours, whose revision every member's history must come to; one at a time, for all."""
+
+    def __init__(self, rpcs: Mapping[str, Rpc], account: _Account) -> None:
+        self._rpcs = rpcs
+        self._account = account
+        self._turn = asyncio.Lock()
+        self._put_at_s = float("-inf")
+        self._put_in = -1
+        self._revision = 0
+
+    async def latest(self) -> int:
+        """The revision of a marker that is new, or of the round; raises TransportError when none could be put."""
+        async with self._turn:
+            now_s = asyncio.get_running_loop().time()
+            if now_s - self._put_at_s >= INTERVAL_S or self._put_in != self._account.round:
+                asked_in = self._account.round
+                self._revision = await self._put()
+                self._put_at_s, self._put_in = now_s, asked_in
+            return self._revision
+
+    async def _put(self) -> int:
+        request = pb.PutRequest(key=MARKER_KEY, value=b"")
+        failure = TransportError("UNAVAILABLE", "there is no member to put a marker")
+        for rpc in self._rpcs.values():
+            try:
+                return (await rpc.unary(PUT, request, timeout_s=MARK_TIMEOUT_S)).header.revision
+            except TransportError as error:
+                failure = error
+        raise failure
+
+
+async def _follow(node: str, rpc: Rpc, account: _Account, markers: _Markers | None) -> None:
     """Ask one member for ever; a stream that breaks is opened anew at the next turn."""
     stream: Stream[pb.WatchRequest, pb.WatchResponse] | None = None
     try:
         while True:
             try:
-                if stream is None:
-                    stream = await rpc.stream(WATCH)
-                async with asyncio.timeout(ANSWER_BOUND_S) as patience:
-                    await _take_turn(node, stream, account, patience)
+                asked_in = account.round
+                until = None if markers is None else await markers.latest()
+                has_told = until is not None and until <= account.told[node]
+                if not has_told:
+                    if stream is None:
+                        stream = await rpc.stream(WATCH)
+                    async with asyncio.timeout(ANSWER_BOUND_S) as patience:
+                        has_told = await _take_turn(node, stream, account, patience, until)
+                if has_told:
+                    account.note_turn(node, asked_in)
             except (TransportError, TimeoutError):
                 if stream is not None:
                     stream.cancel()
@@ -180,11 +239,18 @@ async def _pause(account: _Account) -> None:
 
 
 async def _take_turn(
-    node: str, stream: Stream[pb.WatchRequest, pb.WatchResponse], account: _Account, patience: asyncio.Timeout
-) -> None:
-    """Ask for everything since the last turn, up to the revision at which the member began to answer."""
+    node: str,
+    stream: Stream[pb.WatchRequest, pb.WatchResponse],
+    account: _Account,
+    patience: asyncio.Timeout,
+    until: int | None,
+) -> bool:
+    """Ask for everything since the last turn; whether the member has told it.
+
+    That is up to ``until``, which is an event's, or else to the revision at
+    which the member began to answer.
+    """
     loop = asyncio.get_running_loop()
-    asked_in = account.round
     first = account.told.get(node, 0) + 1
     create = pb.WatchCreateRequest(key=_EVERYTHING, range_end=_EVERYTHING, start_revision=first, fragment=True)
     await stream.send(pb.WatchRequest(create_request=create))
@@ -211,11 +277,11 @@ async def _take_turn(
                 last = unfinished[-1].kv.mod_revision
                 account.note(node, last, unfinished)
                 unfinished = []
-        if not is_cancelling and opened_at >= 0 and max(last, first - 1) >= opened_at:
+        aim = opened_at if until is None else until
+        if not is_cancelling and opened_at >= 0 and max(last, first - 1) >= aim:
             is_cancelling = True
             await stream.send(pb.WatchRequest(cancel_request=pb.WatchCancelRequest(watch_id=watch_id)))
-    if is_cancelling:
-        account.note_turn(node, asked_in)
+    return is_cancelling
 
 
 def _as_stored(event: pb.Event) -> StoreEvent:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from splitvote.harness.cluster import Admin, Archivist, Health, Members, Roles, Upkeep
@@ -188,13 +188,18 @@ class EtcdAdmin:
             raise NemesisError(f"{leader} would not hand over to {target}: {error}") from None
 
 
-def of_members(rpcs: Mapping[str, Rpc], peer_urls: Mapping[str, str] | None = None) -> dict[type[Any], object]:
+def of_members(
+    rpcs: Mapping[str, Rpc],
+    peer_urls: Mapping[str, str] | None = None,
+    *,
+    base: Callable[[], int] | None = None,
+) -> dict[type[Any], object]:
     """All that an etcd cluster can do by its own API, by capability.
 
     ``peer_urls`` are what the nodes advertise to their peers: with them nodes
-    can be removed and added.
+    can be removed and added.  ``base``: see ``EtcdArchivist``.
     """
-    roles, archivist = EtcdRoles(rpcs), EtcdArchivist(rpcs)
+    roles, archivist = EtcdRoles(rpcs), EtcdArchivist(rpcs, base=base)
     members: dict[type[Any], object] = {} if peer_urls is None else {Members: EtcdMembers(rpcs, peer_urls)}
     return members | {
         Roles: roles,

@@ -65,11 +65,20 @@ class Etcd:
     @property
     def known_defects(self) -> tuple[str, ...]:
         """The known ways in which this version loses or forks data, a line each."""
-        return tuple(
-            f"etcd #{defect.number}: {defect.what} (fixed in {'.'.join(map(str, defect.fixed_in))})"
-            for defect in DEFECTS
-            if defect.affects(self.number)
-        )
+        return defects_of(self.version)
+
+
+def defects_of(version: str) -> tuple[str, ...]:
+    """The known ways in which a version ("3.5.16") loses or forks data, a line each; none for what is no version."""
+    match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+    if match is None:
+        return ()
+    number = int(match[1]), int(match[2]), int(match[3])
+    return tuple(
+        f"etcd #{defect.number}: {defect.what} (fixed in {'.'.join(map(str, defect.fixed_in))})"
+        for defect in DEFECTS
+        if defect.affects(number)
+    )
 
 
 def find_etcd(given: str | Path | None = None) -> Etcd:

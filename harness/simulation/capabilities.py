@@ -192,6 +192,15 @@ class SimulatedDisks:
         """See ``Disk.probe``."""
         return await self._cluster.node(node).disk.probe(timeout_s)
 
+    def refusal(self, kind: str) -> str | None:
+        """See ``Damage.refusal``: nothing is in the way."""
+        return None
+
+    async def damageable(self, node: str) -> frozenset[str]:
+        """See ``Damage.damageable``."""
+        target = self._cluster.node(node)
+        return frozenset(kind for kind in DAMAGES if not target.is_blank and target.disk.is_damageable(kind))
+
     async def damage(self, node: str, kind: str, pick: int) -> Mapping[str, str | int]:
         """See ``Damage.damage``."""
         if kind not in DAMAGES:

@@ -200,13 +200,15 @@ class Disk:
             return DiskReading(error=f"no answer within {timeout_s:g} s")
         return DiskReading(fsync_ms=round(1e3 * fsync_s, 3))
 
+    def is_damageable(self, kind: str) -> bool:
+        """Whether there is anything that one of ``cluster.DAMAGES`` could be done to: records, or a snapshot."""
+        return bool(self.wal.entries if kind.startswith("wal") else self.wal.snapshot.index)
+
     def damage(self, kind: str, pick: int) -> dict[str, str | int]:
         """Do one of ``cluster.DAMAGES``; raises NemesisError where there is no such file."""
         wal, is_of_wal = self.wal, kind.startswith("wal")
-        if is_of_wal and not wal.entries:
-            raise NemesisError(f"{kind}: the write-ahead log has no records")
-        if not is_of_wal and not wal.snapshot.index:
-            raise NemesisError(f"{kind}: the member has made no snapshot yet")
+        if not self.is_damageable(kind):
+            raise NemesisError(f"{kind}: the member has no {'records' if is_of_wal else 'snapshot'} on its disk")
         size = sum(entry.size_bytes for entry in wal.entries) if is_of_wal else self.backend.size_bytes
         told: dict[str, str | int] = {"file": "wal" if is_of_wal else "snap", "size_bytes": size}
         if kind == "wal_truncate":

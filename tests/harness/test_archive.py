@@ -44,3 +44,19 @@ def test_a_hole_tells_nothing() -> None:
     assert archive.untold(5, 6) == []
     assert archive.untold(5, 9) == [(7, 9)]
     assert Archive().untold(1, 2) == [(1, 2)]
+
+
+def test_what_was_there_before_the_run_is_neither_told_nor_missing() -> None:
+    """However large a store of somebody else's is, only what the run made is looked at."""
+    before = [ArchiveRecord(node, 1, 1, 10**12, is_before=True) for node in ("n1", "n2")]
+    archive = archive_of(
+        [*before, ArchiveRecord("n1", 2, 10**12 + 1, 10**12 + 2, {10**12 + 2: (put("x", 10**12 + 2),)})]
+    )
+    assert archive.is_shared
+    assert archive.revisions == (10**12 + 1, 10**12 + 2)
+    assert archive.untold(2, archive.newest) == []
+    assert archive.untold(2, archive.newest + 1) == [(archive.newest + 1, archive.newest + 1)]
+
+
+def test_a_store_of_the_runs_own_is_not_shared() -> None:
+    assert not archive_of([ArchiveRecord("n1", 1, 1, 1)]).is_shared

@@ -230,6 +230,8 @@ def test_report_writes_a_page_for_a_stored_run(capfd: pytest.CaptureFixture[str]
 
 
 def test_a_run_directory_is_named_by_time_and_seed(tmp_path: Path) -> None:
+    before = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
     run = create_run(tmp_path, "register", 99)
-    assert run.path.name.endswith("-99")
-    assert run.path.name.startswith(time.strftime("%Y", time.gmtime()))
+    at, _, seed = run.path.name.partition("-")
+    assert seed == "99"
+    assert before <= at <= time.strftime("%Y%m%dT%H%M%S", time.gmtime())

@@ -46,6 +46,7 @@ class FakeResources:
     def __init__(self, cluster: FakeCluster) -> None:
         self._cluster = cluster
         self.supports = frozenset({"cpus", "io_bytes_s", "fds"})
+        self.least_cpus = 0.01
         self.limits = dict.fromkeys(cluster.nodes, Limits())
 
     def refusal(self, field: str) -> str:
@@ -66,6 +67,7 @@ class FakeResources:
             most_fds=limits.fds or 1 << 20,
             most_cpus=limits.cpus,
             throttled_s=0.0 if limits.cpus is None else now_s * 0.9,
+            most_io_bytes_s=limits.io_bytes_s,
         )
 
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""An etcd that serves gofail's documented endpoint, as a stock one does not: the real one, named by REAL_ETCD.
+"""An etcd that serves gofail's documented endpoint, as a stock one does not: the real one beside it.
 
+REAL_ETCD names the real one, which else is /usr/bin/etcd.
 GOFAIL_HTTP is where it serves.  Terms are kept and told; "panic" ends the etcd
 as a panic would, with its words, and anything else changes nothing.  The server
 is a child that ends with the etcd.
@@ -49,7 +50,7 @@ class Endpoint(http.server.BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    etcd, where = os.environ["REAL_ETCD"], os.environ.get("GOFAIL_HTTP")
+    etcd, where = os.environ.get("REAL_ETCD", "/usr/bin/etcd"), os.environ.get("GOFAIL_HTTP")
     if where is not None and os.fork() == 0:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
         host, port = where.split(":")

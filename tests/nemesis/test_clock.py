@@ -29,6 +29,7 @@ class FakeClocks:
         self.change: Callable[[str, ClockShape], ClockShape] = lambda node, shape: shape
         self.silent: set[str] = set()
         self.error_ms = 10.0
+        self.bias_ms = 0.0
         self._told: dict[str, tuple[float, ClockShape, float]] = {}
         self._nodes = cluster.nodes
         cluster._capabilities[Clock] = self
@@ -54,7 +55,7 @@ class FakeClocks:
         if period_s and int(passed_s / period_s) % 2:
             shape = ClockShape()
         return ClockReading(
-            wall_ms=shape.wall_ms + 1e3 * shape.wall_drift * passed_s,
+            wall_ms=shape.wall_ms + 1e3 * shape.wall_drift * passed_s + self.bias_ms,
             monotonic_ms=shape.monotonic_ms + 1e3 * shape.monotonic_drift * passed_s,
             error_ms=self.error_ms,
             monotonic_error_ms=self.error_ms,
@@ -135,6 +136,21 @@ def test_a_clock_of_another_node_that_moves_spoils_the_proof(name: str) -> None:
     proof = run_without_waiting(run)
     assert not proof.holds
     assert "others up to 400 ms off" in proof.words
+
+
+@pytest.mark.parametrize("error_ms", [240.0, 10.0])
+def test_a_bad_measurement_before_the_fault_counts_as_one(error_ms: float) -> None:
+    """What was measured before is as uncertain as its own error says, however well the end is measured."""
+    cluster = FakeCluster()
+    clocks = FakeClocks(cluster)
+    clocks.error_ms, clocks.bias_ms = error_ms, -220.0
+
+    def measured_well() -> None:
+        clocks.error_ms, clocks.bias_ms = 10.0, 0.0
+
+    fault = next(fault for fault in CLOCKS if fault.hand == "wall" and fault.needs == "wall")
+    _, _, ended, again = life(fault, clocks, cluster, at_end=measured_well)
+    assert (ended.holds, again.holds) == ((True, True) if error_ms > 220 else (False, False)), ended.words
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from splitvote.harness.cluster import Links, LinkShape, ProcessState
+from splitvote.harness.cluster import Links, LinkShape, MemberRole, ProcessState
 from splitvote.harness.errors import ConfigError, EnvironmentFailure, NemesisError
 from splitvote.harness.op import NEMESIS, Op
 from splitvote.harness.recording import FaultRecord
@@ -234,6 +234,26 @@ def test_our_own_failure_to_heal_one_fault_does_not_keep_the_others(tmp_path: Pa
     bench = on(tmp_path, story)
     assert bench.cluster.states["n1"] is ProcessState.RUNNING
     assert {record.family: record.phase for record in bench.records} == {"kill": "healed", "partition": "heal_unproven"}
+
+
+def test_the_final_heal_undoes_once_more_what_another_fault_kept_from_ending(tmp_path: Path) -> None:
+    """A member is added only while all others run: what is undone first waits for what is undone last."""
+
+    class Careful(FakeCluster):
+        async def add(self, node: str, role: MemberRole) -> None:
+            if any(self.states[other] is not ProcessState.RUNNING for other in self.nodes if other != node):
+                raise NemesisError("unhealthy cluster")
+            await super().add(node, role)
+
+    async def story(bench: Bench) -> None:
+        await bench.start("kill", targets=["n1"])
+        await bench.start("member", "shrink", targets=["n2"])
+        report = await bench.nemesis.heal(120.0)
+        assert {record.family: record.phase for record in report.records} == {"kill": "healed", "member": "healed"}
+        assert not report.not_recovered
+
+    bench = on(tmp_path, story, cluster=Careful())
+    assert bench.cluster.states == dict.fromkeys(bench.cluster.nodes, ProcessState.RUNNING)
 
 
 def test_a_full_disk_under_the_journal_does_not_keep_faults_from_being_undone(tmp_path: Path) -> None:

@@ -11,43 +11,38 @@ import pytest
 from splitvote.harness.cluster import Failpoints
 from splitvote.harness.clusters.local import LocalCluster
 from splitvote.harness.errors import ConfigError, NemesisError
-from splitvote.harness.op import NEMESIS, Op
-from splitvote.nemesis import FAMILIES, Journal, Nemesis, Site, read_faults
+from splitvote.nemesis import FAMILIES, Journal, Nemesis, Site
+from tests.nemesis.insisting import HEAL_BOUND_S, start_and_stop
 
 GOFAIL_ETCD = Path(__file__).with_name("gofail_etcd.py")
 
 
-def proven(cluster: LocalCluster, family: str) -> list[str]:
-    """Each kind of a family once; the phases that were reached, with the proof of those that were not proven."""
+def prove(cluster: LocalCluster, family: str) -> None:
+    """Each kind of a family once, and its end."""
 
     async def run() -> None:
         async with cluster:
             loop = asyncio.get_running_loop()
-            journal = Journal(cluster.directory / "faults.jsonl")
+            path = cluster.directory / "faults.jsonl"
+            journal = Journal(path)
             faults = {family: FAMILIES[family].faults}
             nemesis = Nemesis(Site(cluster), faults, journal, now_ns=lambda: int(loop.time() * 1e9))
             try:
                 for fault in FAMILIES[family].faults:
-                    value = {"kind": fault.name, "select": fault.selections[0], "pick": 3}
-                    await nemesis.invoke(Op(process=NEMESIS, type="info", f=f"start-{family}", value=value))
-                    await nemesis.invoke(Op(process=NEMESIS, type="info", f=f"stop-{family}"))
+                    request = {"kind": fault.name, "select": fault.selections[0], "pick": 3}
+                    await start_and_stop(nemesis, path, family, request)
             finally:
-                await nemesis.heal(60.0)
+                await nemesis.heal(HEAL_BOUND_S)
                 nemesis.close()
 
     asyncio.run(run())
-    records = read_faults(cluster.directory / "faults.jsonl")
-    return [f"{r.phase}: {r.proof}" if "unproven" in r.phase else r.phase for r in records]
-
-
-EACH = ["starting", "active", "healing", "healed"]
 
 
 @pytest.mark.etcd
 def test_members_are_moved_to_another_version_and_back(etcd_binary: Callable[[str], Path], tmp_path: Path) -> None:
     old, new = etcd_binary("3.5.16"), etcd_binary("3.5.30")
     cluster = LocalCluster(directory=tmp_path, nodes=3, etcd=old, etcd_others=[new])
-    assert proven(cluster, "version") == EACH * 2
+    prove(cluster, "version")
     assert set(cluster.versions.values()) == {"3.5.16"}
 
 
@@ -66,7 +61,7 @@ def test_points_to_fail_at_are_switched_on_and_off(
 ) -> None:
     """On a stand-in that serves gofail's endpoint beside a real etcd."""
     monkeypatch.setenv("REAL_ETCD", str(etcd_binary("3.5.30")))
-    assert proven(LocalCluster(directory=tmp_path, nodes=3, etcd=GOFAIL_ETCD), "failpoint") == EACH * 2
+    prove(LocalCluster(directory=tmp_path, nodes=3, etcd=GOFAIL_ETCD), "failpoint")
 
 
 @pytest.mark.etcd

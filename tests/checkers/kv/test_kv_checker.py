@@ -373,3 +373,28 @@ def test_a_member_whose_state_falls_while_it_lives_is_named(what: str) -> None:
     assert any("went back" in name for name in store_judged(spoilt))
     fault = FaultRecord(1, "kill", "kill", "active", spoilt.samples[-2].time_ns, targets=("n1",))
     assert not any("went back" in name for name in store_judged(replace(spoilt, faults=(fault,))))
+
+
+def shared(recording: Recording, base: int) -> Recording:
+    """The recording as if the store was others', too, and had that many revisions before the run."""
+    assert recording.archive is not None
+    archive = recording.archive
+    told = {revision: events for revision, events in archive.told.items() if revision > base}
+    return replace(recording, archive=Archive(told, archive.spans, archive.disagreements, base))
+
+
+def test_in_a_store_that_others_use_too_revisions_of_theirs_are_no_flaw() -> None:
+    """An empty revision is somebody else's there; what is said of our own keys is judged as ever."""
+    emptied = planted(STORE_PLANTS["store history: empty revision"])
+    assert "store history: empty revision" not in store_judged(shared(emptied, 1))
+    wrong = planted(STORE_PLANTS["store history: version"])
+    assert "store history: version" in store_judged(shared(wrong, 1))
+    stranger = planted(STORE_PLANTS["store history: delete of nothing"])
+    assert "store history: delete of nothing" in store_judged(shared(stranger, 1))
+
+
+def test_a_member_that_others_may_have_restarted_may_go_back() -> None:
+    """Who shares a cluster does not tell us when it restarts a member."""
+    back = planted(stale_read_goes_back_on_its_member)
+    assert "kv: member went back" in names(judged(back))
+    assert "kv: member went back" not in names(judged(shared(back, 1)))

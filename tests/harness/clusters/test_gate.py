@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from splitvote.harness.clusters import gate
-from splitvote.harness.clusters.controlled import environment, program
+from splitvote.harness.clusters.network import gate
+from splitvote.harness.clusters.network.controlled import environment, program
+from splitvote.harness.clusters.ports import HeldPort
 from splitvote.harness.clusters.processes import Children
 
-BOUND_S = 30.0
+BOUND_S = 240.0
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -49,12 +50,11 @@ def on_stage(tmp_path: Path) -> Callable[[Callable[[Stage], Awaitable[None]]], N
                 arrived.put_nowait((reader, writer))
 
             member = await asyncio.start_server(arrive, "127.0.0.1", 0)
-            address = "{}:{}".format(*member.sockets[0].getsockname())
-            if not listens:
-                member.close()
+            nobodys = HeldPort()
+            port = member.sockets[0].getsockname()[1] if listens else nobodys.number
             with socket.create_server(("127.0.0.1", 0)) as door, (tmp_path / "gate.log").open("wb") as log:
                 process = await children.spawn(
-                    [*program(gate.__name__), f"{door.fileno()}={address}"],
+                    [*program(gate.__name__), f"{door.fileno()}=127.0.0.1:{port}"],
                     env=environment(),
                     output=log,
                     inherited=(door.fileno(),),
@@ -69,6 +69,7 @@ def on_stage(tmp_path: Path) -> Callable[[Callable[[Stage], Awaitable[None]]], N
                     children.forget(process)
                     children.close()
                     member.close()
+                    nobodys.release()
             assert (tmp_path / "gate.log").read_bytes() == b""
 
         asyncio.run(bounded())

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -25,14 +26,16 @@ from splitvote.harness.cluster import (
     ProcessState,
     Roles,
 )
-from splitvote.harness.clusters import loopback
 from splitvote.harness.clusters.leftovers import heal_leftovers, read_description
 from splitvote.harness.clusters.local import LocalCluster
+from splitvote.harness.clusters.network import loopback
 from splitvote.harness.clusters.ports import HeldPort
 from splitvote.harness.clusters.processes import state_of
-from splitvote.harness.errors import ConfigError, EnvironmentFailure, NemesisError
+from splitvote.harness.clusters.readiness import READY_KEY
+from splitvote.harness.errors import ConfigError, EnvironmentFailure, NemesisError, TransportError
+from splitvote.harness.etcd.connection import ConnectionOptions
 from splitvote.harness.etcd.daemon import ServerOptions
-from splitvote.harness.etcd.methods import PUT
+from splitvote.harness.etcd.methods import PUT, RANGE
 from splitvote.harness.etcd.stubs import rpc_pb2 as pb
 
 pytestmark = pytest.mark.etcd
@@ -40,8 +43,11 @@ pytestmark = pytest.mark.etcd
 C = TypeVar("C")
 T = TypeVar("T")
 STOCK = "3.5.16"
-BOUND_S = 60.0
-FAST = ServerOptions(heartbeat_ms=50, election_ms=500)
+BOUND_S = 240.0
+STEADY = ServerOptions(heartbeat_ms=50, election_ms=1000)
+"""Many heartbeats to an election timeout, so that few elections are held for a slow machine's sake."""
+
+PATIENT = ConnectionOptions(connect_timeout_ms=20_000)
 
 
 def having(cluster: LocalCluster, kind: type[C]) -> C:
@@ -52,9 +58,10 @@ def having(cluster: LocalCluster, kind: type[C]) -> C:
 
 
 async def until(condition: Callable[[], Awaitable[T]]) -> T:
-    """What the condition gives once that is true; the test's own bound ends a hopeless wait."""
-    while not (found := await condition()):  # noqa: ASYNC110 (a cluster tells nobody when it is ready)
-        await asyncio.sleep(0.02)
+    """What the condition gives once that is true, within a bound."""
+    async with asyncio.timeout(BOUND_S):
+        while not (found := await condition()):  # noqa: ASYNC110 (a cluster tells nobody when it is ready)
+            await asyncio.sleep(0.02)
     return found
 
 
@@ -80,13 +87,37 @@ async def a_leader(cluster: LocalCluster, *, other_than: str | None = None) -> s
     return leader
 
 
-async def put(cluster: LocalCluster, node: str, *, timeout_s: float = 5.0) -> int:
-    connections = cluster.connections()
+async def put(cluster: LocalCluster, node: str, *, key: bytes = b"k") -> int:
+    """Put until it is acknowledged: a slow machine's members may be at an election when they are asked."""
+    connections = cluster.connections(PATIENT)
+
+    async def acknowledged() -> int | None:
+        try:
+            return (await connections[node].unary(PUT, pb.PutRequest(key=key), timeout_s=10.0)).header.revision
+        except TransportError:
+            return None
+
     try:
-        answer = await connections[node].unary(PUT, pb.PutRequest(key=b"k", value=b"v"), timeout_s=timeout_s)
+        return await until(acknowledged) or 0
     finally:
         await connections.close()
-    return answer.header.revision
+
+
+async def keys(cluster: LocalCluster, node: str) -> set[bytes]:
+    """All keys that there are, by a linearizable read."""
+    connections = cluster.connections(PATIENT)
+    everything = pb.RangeRequest(key=b"\0", range_end=b"\0", keys_only=True)
+
+    async def read() -> set[bytes] | None:
+        try:
+            return {kv.key for kv in (await connections[node].unary(RANGE, everything, timeout_s=10.0)).kvs}
+        except TransportError:
+            return None
+
+    try:
+        return await until(read) or set()
+    finally:
+        await connections.close()
 
 
 def around(node: str, others: Iterable[str]) -> list[Pair]:
@@ -103,6 +134,17 @@ class Isolated(NamedTuple):
     after: Mapping[Pair, LinkCounter]
 
 
+async def only_unready(cluster: LocalCluster, node: str, *, read_timeout_s: float) -> None:
+    """All others come to serve, however slow the machine, while this one never does."""
+
+    async def all_others_serve() -> bool:
+        unready = list(await having(cluster, Health).unready(cluster.nodes, timeout_s=read_timeout_s))
+        assert node in unready
+        return unready == [node]
+
+    await until(all_others_serve)
+
+
 async def isolate_the_leader(cluster: LocalCluster, *, read_timeout_s: float) -> Isolated:
     """Cut a leader off: another leads and takes writes, it alone serves nothing, and nothing goes over its links."""
     links = having(cluster, Links)
@@ -112,7 +154,7 @@ async def isolate_the_leader(cluster: LocalCluster, *, read_timeout_s: float) ->
     before = await links.counters()
     successor = await a_leader(cluster, other_than=leader)
     await put(cluster, successor)
-    assert list(await having(cluster, Health).unready(cluster.nodes, timeout_s=read_timeout_s)) == [leader]
+    await only_unready(cluster, leader, read_timeout_s=read_timeout_s)
     after = await links.counters()
     assert all(after[pair].delivered_bytes == before[pair].delivered_bytes for pair in cut)
     assert any(after[pair].offered_bytes > before[pair].offered_bytes for pair in cut)
@@ -127,7 +169,7 @@ def on_cluster(
 
     def play(scene: Callable[[LocalCluster], Awaitable[None]], *, nodes: int = 3) -> None:
         async def bounded() -> None:
-            cluster = LocalCluster(directory=tmp_path, nodes=nodes, etcd=etcd_binary(STOCK), options=FAST)
+            cluster = LocalCluster(directory=tmp_path, nodes=nodes, etcd=etcd_binary(STOCK), options=STEADY)
             async with asyncio.timeout(BOUND_S):
                 async with cluster:
                     description = read_description(tmp_path)
@@ -146,7 +188,7 @@ def test_five_nodes_come_up_and_serve(tmp_path: Path, etcd_binary: Callable[[str
     """Of every stock version; the data of an earlier life is gone on with."""
 
     async def scene() -> None:
-        cluster = LocalCluster(directory=tmp_path, etcd=etcd_binary(version), options=FAST)
+        cluster = LocalCluster(directory=tmp_path, etcd=etcd_binary(version), options=STEADY)
         assert cluster.name == "local"
         assert cluster.nodes == ("n1", "n2", "n3", "n4", "n5")
         assert cluster.versions == dict.fromkeys(cluster.nodes, version)
@@ -156,12 +198,13 @@ def test_five_nodes_come_up_and_serve(tmp_path: Path, etcd_binary: Callable[[str
                 await cluster.up()
                 assert len(set(cluster.endpoints.values())) == 5
                 await all_serve(cluster)
+                if not revisions:
+                    assert await keys(cluster, "n1") == {READY_KEY}, "nothing else is written"
                 revisions.append(await put(cluster, "n3"))
                 for node in cluster.nodes:
                     assert await having(cluster, Process).state(node) is ProcessState.RUNNING
                     assert having(cluster, Logs).log_path(node).stat().st_size > 0
             assert await having(cluster, Process).state("n1") is ProcessState.STOPPED
-        assert revisions[0] == 3, "the readiness write is the store's first"
         assert revisions[1] > revisions[0]
 
     asyncio.run(scene())
@@ -169,7 +212,8 @@ def test_five_nodes_come_up_and_serve(tmp_path: Path, etcd_binary: Callable[[str
 
 def test_one_node_needs_no_links(on_cluster) -> None:
     async def scene(cluster: LocalCluster) -> None:
-        assert await put(cluster, "n1") == 3
+        await put(cluster, "n1")
+        assert await keys(cluster, "n1") == {READY_KEY, b"k"}
         assert cluster.capability(Links) is None
         assert not (cluster.directory / "logs" / "linkproxy.log").exists()
 
@@ -183,7 +227,7 @@ def test_members_of_several_versions_serve_together(tmp_path: Path, etcd_binary:
             nodes=3,
             etcd=etcd_binary("3.5.16"),
             etcd_by_node={"n2": etcd_binary("3.5.30")},
-            options=FAST,
+            options=STEADY,
         )
         assert cluster.versions == {"n1": "3.5.16", "n2": "3.5.30", "n3": "3.5.16"}
         async with cluster:
@@ -200,7 +244,13 @@ def test_every_capability_is_there(on_cluster) -> None:
         samples = await having(cluster, Roles).sample()
         assert list(samples) == list(cluster.nodes)
         revision = await put(cluster, "n1")
-        assert await having(cluster, Admin).compact() == revision
+
+        async def compacted() -> int | None:
+            with suppress(NemesisError):  # of members that are slow
+                return await having(cluster, Admin).compact()
+            return None
+
+        assert await until(compacted) == revision
 
     on_cluster(scene)
 
@@ -285,7 +335,7 @@ def test_an_isolated_leader_is_replaced_and_comes_back(on_cluster) -> None:
         links = having(cluster, Links)
         isolated = await isolate_the_leader(cluster, read_timeout_s=0.3)
         leader, successor, before, after = isolated.leader, isolated.successor, isolated.before, isolated.after
-        assert all(
+        assert any(
             after[successor, other].delivered_bytes > before[successor, other].delivered_bytes
             for other in cluster.nodes
             if other not in (leader, successor)
@@ -306,14 +356,15 @@ def test_a_link_cut_one_way_carries_the_other(on_cluster) -> None:
         await links.cut([(leader, follower)])
         before = await links.counters()
 
-        async def is_heard() -> bool:
-            now = (await links.counters())[follower, leader]
-            return now.delivered_bytes > before[follower, leader].delivered_bytes
+        async def both_speak_and_one_is_heard() -> bool:
+            now = await links.counters()
+            assert now[leader, follower].delivered_bytes == before[leader, follower].delivered_bytes
+            return (
+                now[follower, leader].delivered_bytes > before[follower, leader].delivered_bytes
+                and now[leader, follower].offered_bytes > before[leader, follower].offered_bytes
+            )
 
-        await until(is_heard)
-        now = (await links.counters())[leader, follower]
-        assert now.delivered_bytes == before[leader, follower].delivered_bytes
-        assert now.offered_bytes > before[leader, follower].offered_bytes
+        await until(both_speak_and_one_is_heard)
         await links.heal([(leader, follower)])
         await all_serve(cluster)
 
@@ -333,10 +384,13 @@ def test_slow_links_slow_the_writes_and_a_heal_ends_that(on_cluster) -> None:
             await put(cluster, leader)
             return clock() - started_s
 
-        await links.shape(around(leader, cluster.nodes), LinkShape(delay_ms=60, jitter_ms=10))
-        assert await put_s() >= 0.1
+        async def is_quick() -> bool:
+            return await put_s() < 0.4
+
+        await links.shape(around(leader, cluster.nodes), LinkShape(delay_ms=250, jitter_ms=10))
+        assert await put_s() >= 0.4
         await links.heal()
-        assert min([await put_s() for _ in range(5)]) < 0.1
+        await until(is_quick)
 
     on_cluster(scene)
 
@@ -448,7 +502,7 @@ def test_a_port_that_was_taken_meanwhile_is_replaced(
     monkeypatch.setattr(loopback, "HeldPort", StolenPort)
 
     async def scene() -> None:
-        async with LocalCluster(directory=tmp_path, nodes=3, etcd=etcd_binary(STOCK), options=FAST) as cluster:
+        async with LocalCluster(directory=tmp_path, nodes=3, etcd=etcd_binary(STOCK), options=STEADY) as cluster:
             taken = {thief.getsockname()[1] for thief in thieves}
             assert len(taken) == 2
             assert not taken & {int(address.rpartition(":")[2]) for address in cluster.endpoints.values()}
@@ -462,12 +516,13 @@ def test_a_port_that_was_taken_meanwhile_is_replaced(
 def test_two_clusters_at_once_do_not_meet(tmp_path: Path, etcd_binary: Callable[[str], Path]) -> None:
     async def scene() -> None:
         clusters = [
-            LocalCluster(directory=tmp_path / name, nodes=3, etcd=etcd_binary(STOCK), options=FAST) for name in "ab"
+            LocalCluster(directory=tmp_path / name, nodes=3, etcd=etcd_binary(STOCK), options=STEADY) for name in "ab"
         ]
         async with clusters[0], clusters[1]:
-            assert await put(clusters[0], "n1") == 3
-            assert await put(clusters[0], "n2") == 4
-            assert await put(clusters[1], "n1") == 3
+            for number, cluster in enumerate(clusters):
+                await put(cluster, "n1", key=b"of %d" % number)
+            for number, cluster in enumerate(clusters):
+                assert await keys(cluster, "n2") == {READY_KEY, b"of %d" % number}
             with pytest.raises(EnvironmentFailure, match="in use by this very process"):
                 await LocalCluster(directory=tmp_path / "a", nodes=3, etcd=etcd_binary(STOCK)).up()
 

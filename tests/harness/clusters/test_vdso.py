@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from splitvote.harness.clusters.procfs import thread_states
-from splitvote.harness.clusters.vdso import (
+from splitvote.harness.clusters.clocks.vdso import (
     TRUE,
     Course,
     PatchedProcess,
@@ -21,66 +17,13 @@ from splitvote.harness.clusters.vdso import (
     read_image,
     reason_against,
 )
+from splitvote.harness.clusters.procfs import thread_states
 from splitvote.harness.errors import NemesisError
+from tests.harness.clusters.teller import Teller
 
 S = 1_000_000_000
 
-TELLER = """
-import sys, threading, time
-busy = [threading.Thread(target=lambda: [time.time() for _ in iter(int, 1)], daemon=True) for _ in range(2)]
-for thread in busy if sys.argv[1:] == ["busy"] else []:
-    thread.start()
-for line in sys.stdin:
-    print(time.time_ns(), time.monotonic_ns(), time.clock_gettime_ns(time.CLOCK_BOOTTIME), flush=True)
-"""
-
 pytestmark = pytest.mark.skipif((why := reason_against()) is not None, reason=str(why))
-
-
-class Teller:
-    """A process that tells its time whenever it is asked."""
-
-    def __init__(self, *arguments: str) -> None:
-        self.child = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", TELLER, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-
-    @property
-    def pid(self) -> int:
-        return self.child.pid
-
-    def ahead_ns(self) -> tuple[int, int]:
-        """How far its wall and its monotonic clock are ahead of ours, at the time when it is asked."""
-        assert self.child.stdin is not None
-        assert self.child.stdout is not None
-        before = time.time_ns(), time.monotonic_ns()
-        self.child.stdin.write(b"\n")
-        self.child.stdin.flush()
-        told = list(map(int, self.child.stdout.readline().split()))
-        after = time.time_ns(), time.monotonic_ns()
-        self.uncertain_ns = max(late - early for early, late in zip(before, after, strict=True))
-        return told[0] - before[0], told[1] - before[1]
-
-    def is_ahead(self, wall_ns: int, monotonic_ns: int) -> bool:
-        """Whether its clocks are exactly so far ahead, as far as can be told."""
-        told = self.ahead_ns()
-        return all(
-            0 <= each - asked <= self.uncertain_ns for each, asked in zip(told, (wall_ns, monotonic_ns), strict=True)
-        )
-
-    def functions(self) -> bytes:
-        """Its vDSO as far as the kernel made it: everything up to the end of the section headers."""
-        for each in Path(f"/proc/{self.pid}/maps").read_text().splitlines():
-            if each.endswith("[vdso]"):
-                start, end = (int(address, 16) for address in each.split()[0].split("-"))
-                with open(f"/proc/{self.pid}/mem", "rb", buffering=0) as memory:
-                    content = os.pread(memory.fileno(), end - start, start)
-                return content[: read_image(start, content).room - start]
-        raise AssertionError("no vDSO")
-
-    def end(self) -> None:
-        self.child.kill()
-        self.child.communicate()
 
 
 @pytest.fixture
@@ -184,3 +127,47 @@ def test_a_process_that_is_gone_is_no_error_but_told(teller: Teller) -> None:
 def test_what_is_no_vdso_is_refused() -> None:
     with pytest.raises(NemesisError, match="no 64-bit ELF"):
         read_image(0, bytes(4096))
+
+
+@pytest.mark.parametrize(
+    ("asked", "ahead_ns", "ends_ns"),
+    [
+        (Course(30, -0.5, 100, 60), 40, 0),  # it was to come back from 30, and has gone on to 40 meanwhile
+        (Course(0, 0.5, 100, 80), 10, 40),
+        (Course(0, 0.5, 100, 80), 50, 40),
+        (TRUE, 10, 0),
+    ],
+)
+def test_a_monotonic_clock_goes_on_from_where_it_is_to_where_it_was_to_end(
+    asked: Course, ahead_ns: int, ends_ns: int
+) -> None:
+    """It never goes back at once, slower than time it never goes, and in the end it is where it was sent."""
+    goes = asked.onward(ahead_ns, 100)
+    assert goes.offset_ns(100) == ahead_ns
+    assert goes.end_ns == ends_ns
+    assert goes.offset_ns(100 + goes.span_ns) == ends_ns
+    assert goes.rate > -1.0
+
+
+def test_a_course_that_does_not_go_back_is_kept_and_one_without_an_end_has_none() -> None:
+    ahead = Course(50, 0.5, 100)
+    assert ahead.onward(40, 100) == ahead
+    slower = Course(0, -0.2, 100).onward(40, 100)
+    assert slower == Course(40, -0.2, 100)
+    assert slower.end_ns is None
+
+
+def test_monotonic_time_that_would_go_back_is_slowed_down_instead(teller: Teller) -> None:
+    """What a process shows never decreases, and comes to the truth by itself."""
+    process = PatchedProcess.of(teller.pid)
+    process.steer(wall=TRUE, monotonic=Course(20_000_000))
+    goes = process.steer_onward(wall=TRUE, monotonic=TRUE)
+    assert goes.base_ns == 20_000_000
+    assert goes.end_ns == 0
+    earlier = 20_000_000
+    while time.monotonic_ns() < goes.since_ns + goes.span_ns:
+        ahead_ns = teller.ahead_ns()[1]
+        assert ahead_ns - teller.uncertain_ns <= earlier
+        earlier = ahead_ns
+    assert teller.is_ahead(0, 0)
+    process.close()

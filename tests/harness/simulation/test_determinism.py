@@ -38,5 +38,5 @@ def test_a_run_repeats_byte_for_byte(tmp_path: Path) -> None:
         assert process.wait(timeout=900) in (0, 2)  # so short a run may be too short for every family
     one, two, other = (files(tmp_path / name) for name in processes)
     assert {name for name in one if one[name] != two[name]} == set()
-    assert len(one["history.jsonl"].splitlines()) > 1_000
+    assert len(one["history.jsonl"].splitlines()) > 500
     assert one["history.jsonl"] != other["history.jsonl"]
