@@ -29,12 +29,13 @@ from splitvote.harness.backends import (
     run_in_its_time,
     wall_clock,
 )
-from splitvote.harness.cluster import Archivist, Clock, Data
+from splitvote.harness.cluster import Archivist, Data
 from splitvote.harness.clusters.attached.foreign import OUR_OWN, Foreign
 from splitvote.harness.errors import OWN_FAILURE_EXIT, ConfigError
 from splitvote.harness.generator import Generator, clients, nemesis, time_limit
 from splitvote.harness.jsonl import read_all
 from splitvote.harness.judge import checkers_of_run, judge, overall, verdict_lines, workloads_of
+from splitvote.harness.machine import Clock
 from splitvote.harness.recording import FaultRecord, RunConfig
 from splitvote.harness.result import Verdict
 from splitvote.harness.run import Account, Execution, HealingNemesis, Plan

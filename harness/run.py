@@ -21,12 +21,13 @@ from typing import Any, Final, Protocol, TypeVar
 
 from splitvote.harness.archive import ArchiveRecord
 from splitvote.harness.client import Binding
-from splitvote.harness.cluster import Archivist, Clock, Cluster, Health, Roles
+from splitvote.harness.cluster import Archivist, Cluster, Health, Roles
 from splitvote.harness.errors import SplitvoteError
 from splitvote.harness.generator import Generator
 from splitvote.harness.history import HistoryWriter
 from splitvote.harness.jsonl import JsonLinesWriter
 from splitvote.harness.lag import LagMonitor
+from splitvote.harness.machine import Clock
 from splitvote.harness.op import NEMESIS, Op
 from splitvote.harness.recording import ClusterSample, FinalState, MemberReading
 from splitvote.harness.runner import NemesisClient, Runner

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from splitvote.harness.cluster import Clock, ClockReading, Roles
+from splitvote.harness.cluster import Roles
 from splitvote.harness.errors import SplitvoteError
 from splitvote.harness.jsonl import JsonLinesWriter
 from splitvote.harness.lag import LagMonitor
+from splitvote.harness.machine import Clock, ClockReading
 from splitvote.harness.recording import ClusterSample
 
 INTERVAL_S: Final = 0.5

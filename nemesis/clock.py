@@ -21,7 +21,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from splitvote.harness.cluster import Clock, ClockReading, ClockShape, Cluster
+from splitvote.harness.cluster import Cluster
+from splitvote.harness.machine import Clock, ClockReading, ClockShape
 from splitvote.nemesis.fault import Plan, Request, Seen, Site, aim
 from splitvote.nemesis.proof import Proof, await_proof
 from splitvote.nemesis.quorum import NO_EFFECT, Effect

@@ -22,8 +22,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
-from splitvote.harness.cluster import Cluster, Damage, MemberRole, Process, ProcessState
+from splitvote.harness.cluster import Cluster, MemberRole, Process, ProcessState
 from splitvote.harness.errors import NemesisError
+from splitvote.harness.machine import Damage
 from splitvote.nemesis.fault import Plan, Seen, Site
 from splitvote.nemesis.member import MemberFault, RefusedError, bring_back, remove
 from splitvote.nemesis.process import kill, restart

@@ -21,7 +21,8 @@ from typing import Any, Final
 
 import msgspec
 
-from splitvote.harness.cluster import Cluster, Disk, DiskReading, DiskShape, Explaining, Process, ProcessState
+from splitvote.harness.cluster import Cluster, Explaining, Process, ProcessState
+from splitvote.harness.machine import Disk, DiskReading, DiskShape
 from splitvote.nemesis.fault import Plan, Request, Seen, Site, aim, prove_new_leader
 from splitvote.nemesis.process import prove_brought_up, prove_down, prove_up, restart
 from splitvote.nemesis.proof import Proof, await_proof

@@ -14,8 +14,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from splitvote.harness.cluster import Cluster, Failpoints, Process, ProcessState
+from splitvote.harness.cluster import Cluster, Process, ProcessState
 from splitvote.harness.errors import NemesisError
+from splitvote.harness.machine import Failpoints
 from splitvote.nemesis.fault import Plan, Request, Seen, Site, aim_at_serving
 from splitvote.nemesis.process import prove_up
 from splitvote.nemesis.proof import Proof, await_proof

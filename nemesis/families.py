@@ -12,8 +12,9 @@ from typing import Any, Final
 
 import msgspec
 
-from splitvote.harness.cluster import Cluster, Disk
+from splitvote.harness.cluster import Cluster
 from splitvote.harness.errors import ConfigError, NemesisError, unknown
+from splitvote.harness.machine import Disk
 from splitvote.harness.recording import FaultRecord
 from splitvote.nemesis.admin import ADMIN
 from splitvote.nemesis.clock import CLOCKS

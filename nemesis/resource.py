@@ -15,8 +15,9 @@ from typing import Any, Final
 
 import msgspec
 
-from splitvote.harness.cluster import Cluster, Limits, Process, Resources, Usage
+from splitvote.harness.cluster import Cluster, Process
 from splitvote.harness.errors import NemesisError
+from splitvote.harness.machine import Limits, Resources, Usage
 from splitvote.nemesis.fault import Plan, Request, Seen, Site, aim_at_serving
 from splitvote.nemesis.process import prove_up
 from splitvote.nemesis.proof import Proof, await_proof

@@ -19,7 +19,14 @@ REPOSITORY = Path(clock_file).resolve().parent.parent
 REACHABLE = (
     *("harness/simulation", "harness/generator", "harness/etcd/bindings", "workloads", "nemesis"),
     *("harness/clock.py", "harness/runner.py", "harness/run.py", "harness/sampler.py", "harness/lag.py"),
-    *("harness/client.py", "harness/cluster.py", "harness/op.py", "harness/history.py", "harness/archive.py"),
+    *(
+        "harness/client.py",
+        "harness/cluster.py",
+        "harness/machine.py",
+        "harness/op.py",
+        "harness/history.py",
+        "harness/archive.py",
+    ),
     *("harness/etcd/rpc.py", "harness/etcd/outcomes.py", "harness/etcd/capabilities.py"),
     *("harness/etcd/readings.py", "harness/etcd/archivist.py", "harness/etcd/text.py", "harness/etcd/methods.py"),
 )

@@ -26,7 +26,7 @@ RECORDS = frozenset(
 )
 ALLOWED = {
     "checkers": {"checkers"} | RECORDS,
-    "nemesis": {"nemesis", "harness.cluster", "harness.generator"} | RECORDS,
+    "nemesis": {"nemesis", "harness.cluster", "harness.machine", "harness.generator"} | RECORDS,
     "workloads": {"workloads", "checkers", "harness.client", "harness.generator"} | RECORDS,
     "reports": {"reports", "harness.store"} | RECORDS,
     "harness.generator": {"harness.generator", "harness.op", "harness.errors"},

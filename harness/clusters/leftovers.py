@@ -18,6 +18,7 @@ import msgspec
 
 from splitvote.harness.cluster import ProcessState
 from splitvote.harness.clusters.cpugroups import remove_group
+from splitvote.harness.clusters.descriptions import DescriptionFile
 from splitvote.harness.clusters.iogroups import open_up
 from splitvote.harness.clusters.processes import ProcessRecord, state_of, wait_state
 from splitvote.harness.errors import NemesisError
@@ -82,23 +83,7 @@ class ClusterDescription(msgspec.Struct, frozen=True, omit_defaults=True):
         return bool(self.processes()) and self.harness.is_alive()
 
 
-def write_description(directory: Path, description: ClusterDescription) -> None:
-    """Replace the directory's description in one step; raises OSError."""
-    file = directory / FILE_NAME
-    fresh = file.with_suffix(".fresh")
-    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(description)))
-    fresh.replace(file)
-
-
-def read_description(directory: Path) -> ClusterDescription | None:
-    """The directory's description; None where there is none, NemesisError when it cannot be understood."""
-    file = directory / FILE_NAME
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=ClusterDescription)
-    except FileNotFoundError:
-        return None
-    except (OSError, msgspec.DecodeError) as problem:
-        raise NemesisError(f"cannot read {file}: {problem}; end the processes it names by hand") from None
+DESCRIPTION: Final = DescriptionFile(FILE_NAME, ClusterDescription, "end the processes it names by hand")
 
 
 async def heal_leftovers(directory: Path) -> list[str]:
@@ -108,7 +93,7 @@ async def heal_leftovers(directory: Path) -> list[str]:
     merely has an old one's pid.  Idempotent; NemesisError when a process will
     not end.
     """
-    description = read_description(Path(directory))
+    description = DESCRIPTION.read(Path(directory))
     if description is None:
         return []
     if description.is_running():

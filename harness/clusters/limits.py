@@ -6,11 +6,11 @@ import resource
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from splitvote.harness.cluster import Limits, Usage
 from splitvote.harness.clusters.cpugroups import CpuGroups, find_cpu_groups
 from splitvote.harness.clusters.iogroups import IoGroups, open_up
 from splitvote.harness.clusters.procfs import usage_of
 from splitvote.harness.errors import NemesisError
+from splitvote.harness.machine import Limits, Usage
 
 LEAST_CPUS: Final = 0.01
 NO_DISK: Final = "there is no telling what disk the data is on"

@@ -24,17 +24,12 @@ from splitvote.harness.cluster import (
     Admin,
     Archivist,
     Auth,
-    Clock,
-    Damage,
     Data,
-    Disk,
-    Failpoints,
     Health,
     Links,
     Logs,
     Members,
     Process,
-    Resources,
     Roles,
     Upkeep,
     Versions,
@@ -48,10 +43,9 @@ from splitvote.harness.clusters.filedamage import LocalDamage, snapshot_count
 from splitvote.harness.clusters.iogroups import find_io_groups
 from splitvote.harness.clusters.lastwords import last_words
 from splitvote.harness.clusters.leftovers import (
+    DESCRIPTION,
     ClusterDescription,
     heal_leftovers,
-    read_description,
-    write_description,
 )
 from splitvote.harness.clusters.limits import LocalResources
 from splitvote.harness.clusters.members import LocalMembers, Member
@@ -63,6 +57,7 @@ from splitvote.harness.clusters.readiness import READY_TIMEOUT_S, await_ready
 from splitvote.harness.clusters.versions import BinaryVersions, check_versions
 from splitvote.harness.errors import ConfigError, EnvironmentFailure, NemesisError
 from splitvote.harness.etcd.daemon import Etcd, ServerOptions, find_etcd
+from splitvote.harness.machine import Clock, Damage, Disk, Failpoints, Resources
 
 if TYPE_CHECKING:
     from splitvote.harness.etcd.connection import ConnectionOptions
@@ -267,7 +262,7 @@ class LocalCluster:
         """Make the directory ours: foreign data is refused, our own from before is taken over."""
         try:
             await heal_leftovers(self.directory)
-            earlier = read_description(self.directory)
+            earlier = DESCRIPTION.read(self.directory)
             if earlier is not None and earlier.is_running():
                 who = "this very process" if earlier.harness.pid == os.getpid() else f"pid {earlier.harness.pid}"
                 raise EnvironmentFailure(f"{self.directory} is in use by {who}: take another directory")
@@ -284,7 +279,7 @@ class LocalCluster:
 
     async def _start_all(self) -> None:
         try:
-            write_description(self.directory, self._description())
+            DESCRIPTION.write(self.directory, self._description())
             self._is_described = True
             await self._network.open(self.directory / "logs")
             await self._disks.open(self.directory / "logs")
@@ -366,7 +361,7 @@ class LocalCluster:
         """Keep cluster.json current, as far as a full disk allows: our children end with us in any case."""
         if self._is_described:
             with contextlib.suppress(OSError):
-                write_description(self.directory, self._description())
+                DESCRIPTION.write(self.directory, self._description())
 
     def _description(self) -> ClusterDescription:
         return ClusterDescription(

@@ -9,19 +9,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
-from splitvote.harness.cluster import (
-    DAMAGES,
-    DISK_FAULTS,
-    ClockReading,
-    ClockShape,
-    DiskReading,
-    DiskShape,
-    LinkCounter,
-    LinkShape,
-    Pair,
-    ProcessState,
-)
+from splitvote.harness.cluster import LinkCounter, LinkShape, Pair, ProcessState
 from splitvote.harness.errors import NemesisError, unknown
+from splitvote.harness.machine import DAMAGES, DISK_FAULTS, ClockReading, ClockShape, DiskReading, DiskShape
 from splitvote.harness.simulation.clocks import TRUE
 from splitvote.harness.simulation.member import SimulatedNode
 from splitvote.harness.simulation.network import Network

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from splitvote.harness.clock import VirtualLoop
-from splitvote.harness.cluster import ClockReading, ClockShape
+from splitvote.harness.machine import ClockReading, ClockShape
 from splitvote.harness.simulation.process import NodeClock
 
 TRUE: Final = ClockShape()

@@ -14,20 +14,12 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, cast
 
 from splitvote.harness.clock import VirtualLoop
-from splitvote.harness.cluster import (
-    Clock,
-    Damage,
-    Disk,
-    Health,
-    Links,
-    Logs,
-    Process,
-    ProcessState,
-)
+from splitvote.harness.cluster import Health, Links, Logs, Process, ProcessState
 from splitvote.harness.errors import ConfigError, EnvironmentFailure, NemesisError
 from splitvote.harness.etcd.capabilities import of_members
 from splitvote.harness.etcd.membership import EtcdMembers
 from splitvote.harness.generator.randomness import op_entropy
+from splitvote.harness.machine import Clock, Damage, Disk
 from splitvote.harness.simulation.calls import SimulatedRpc
 from splitvote.harness.simulation.capabilities import (
     SimulatedClocks,

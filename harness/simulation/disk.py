@@ -20,8 +20,8 @@ from typing import Any, Final, Literal
 import msgspec
 
 from splitvote.harness.clock import VirtualLoop
-from splitvote.harness.cluster import DiskReading, DiskShape
 from splitvote.harness.errors import NemesisError
+from splitvote.harness.machine import DiskReading, DiskShape
 from splitvote.harness.simulation.backend import Backend
 from splitvote.harness.simulation.chance import Chance
 from splitvote.harness.simulation.interface import Snapshot

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from splitvote.harness import clock as virtual
-from splitvote.harness.cluster import ClockReading, ClockShape
 from splitvote.harness.jsonl import JsonLinesWriter, read_all
 from splitvote.harness.lag import LagMonitor
+from splitvote.harness.machine import ClockReading, ClockShape
 from splitvote.harness.recording import ClusterSample, MemberSample
 from splitvote.harness.sampler import CLOCK_AGE_S, Sampler
 

@@ -17,7 +17,6 @@ from splitvote.harness.cluster import (
     CLIENT,
     Admin,
     Auth,
-    Failpoints,
     Health,
     LinkCounter,
     Links,
@@ -28,13 +27,13 @@ from splitvote.harness.cluster import (
     Pair,
     Process,
     ProcessState,
-    Resources,
     Roles,
     SnapshotReading,
     Upkeep,
     Versions,
 )
 from splitvote.harness.errors import NemesisError
+from splitvote.harness.machine import Failpoints, Resources
 from splitvote.harness.recording import MemberReading, MemberSample
 from splitvote.nemesis.quorum import Effect, possible_leaders, serving
 from tests.nemesis.fake_machine import FakeFailpoints, FakeResources, FakeVersions

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from splitvote.harness.cluster import Limits, ProcessState, Usage
+from splitvote.harness.cluster import ProcessState
 from splitvote.harness.errors import NemesisError
+from splitvote.harness.machine import Limits, Usage
 
 if TYPE_CHECKING:
     from tests.nemesis.fake_cluster import FakeCluster

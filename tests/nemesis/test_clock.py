@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from splitvote.harness.cluster import Clock, ClockReading, ClockShape
 from splitvote.harness.errors import ConfigError
+from splitvote.harness.machine import Clock, ClockReading, ClockShape
 from splitvote.nemesis import FAMILIES, Plan, Request, Site, parse_faults
 from splitvote.nemesis.clock import CLOCKS, ClockFault
 from splitvote.nemesis.proof import Proof

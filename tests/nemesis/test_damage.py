@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from splitvote.harness import clock
-from splitvote.harness.cluster import Damage, Members, Process, ProcessState
+from splitvote.harness.cluster import Members, Process, ProcessState
 from splitvote.harness.errors import ConfigError, NemesisError
 from splitvote.harness.etcd.methods import PUT
 from splitvote.harness.etcd.stubs import rpc_pb2 as pb
+from splitvote.harness.machine import Damage
 from splitvote.harness.simulation.cluster import SimulatedCluster
 from splitvote.harness.simulation.options import options_of
 from splitvote.nemesis.damage import DAMAGE

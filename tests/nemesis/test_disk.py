@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from splitvote.harness import clock
-from splitvote.harness.cluster import Disk, DiskReading, DiskShape, Process, ProcessState
+from splitvote.harness.cluster import Process, ProcessState
 from splitvote.harness.errors import ConfigError
+from splitvote.harness.machine import Disk, DiskReading, DiskShape
 from splitvote.harness.simulation.cluster import SimulatedCluster
 from splitvote.nemesis.disk import DISKS
 from splitvote.nemesis.families import parse_faults

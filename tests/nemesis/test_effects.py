@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from splitvote.harness.cluster import Auth, Failpoints, ProcessState, Resources, Upkeep, Versions
+from splitvote.harness.cluster import Auth, ProcessState, Upkeep, Versions
 from splitvote.harness.errors import ConfigError
+from splitvote.harness.machine import Failpoints, Resources
 from splitvote.nemesis import heal_open, parse_faults
 from tests.nemesis.fake_cluster import FakeCluster, run_without_waiting
 from tests.nemesis.test_nemesis import Bench, on

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from splitvote.harness.cluster import Failpoints
 from splitvote.harness.clusters.local import LocalCluster
 from splitvote.harness.errors import ConfigError, NemesisError
+from splitvote.harness.machine import Failpoints
 from splitvote.nemesis import FAMILIES, Journal, Nemesis, Site
 from tests.nemesis.insisting import HEAL_BOUND_S, start_and_stop
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from splitvote.harness.clusters.attached.survey import Access
+from splitvote.harness.clusters.descriptions import DescriptionFile
 from splitvote.harness.clusters.processes import ProcessRecord
-from splitvote.harness.errors import NemesisError
 
 FILE_NAME: Final = "attached.json"
 
@@ -34,20 +33,4 @@ class AttachedDescription(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, is_open=False)
 
 
-def write_attached(directory: Path, description: AttachedDescription) -> None:
-    """Replace the directory's description in one step; raises OSError."""
-    file = directory / FILE_NAME
-    fresh = file.with_suffix(".fresh")
-    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(description)))
-    fresh.replace(file)
-
-
-def read_attached(directory: Path) -> AttachedDescription | None:
-    """The directory's description; None where there is none, NemesisError when it cannot be understood."""
-    file = directory / FILE_NAME
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=AttachedDescription)
-    except FileNotFoundError:
-        return None
-    except (OSError, msgspec.DecodeError) as problem:
-        raise NemesisError(f"cannot read {file}: {problem}; look for containers labelled splitvote.run") from None
+ATTACHED: Final = DescriptionFile(FILE_NAME, AttachedDescription, "look for containers labelled splitvote.run")

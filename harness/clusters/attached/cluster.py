@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from splitvote.harness.cluster import Admin, Archivist, Boundaries, Health, Links, Logs, Roles, Upkeep
-from splitvote.harness.clusters.attached.attached_file import AttachedDescription, read_attached, write_attached
+from splitvote.harness.clusters.attached.attached_file import ATTACHED, AttachedDescription
 from splitvote.harness.clusters.attached.clientlinks import ClientLinks, JoinedLinks
 from splitvote.harness.clusters.attached.ground import Ground, Limits
 from splitvote.harness.clusters.attached.survey import Access, Survey, host_of
@@ -182,7 +182,7 @@ class AttachedCluster:
         if self._is_up:
             return
         await heal_attached(self.directory)
-        earlier = read_attached(self.directory)
+        earlier = ATTACHED.read(self.directory)
         if earlier is not None and earlier.is_open:
             raise EnvironmentFailure(f"{self.directory} is in use by pid {earlier.harness.pid}: take another one")
         self.directory.joinpath("logs").mkdir(parents=True, exist_ok=True)
@@ -277,7 +277,7 @@ class AttachedCluster:
             access=self.access,
             is_open=is_open,
         )
-        write_attached(self.directory, description)
+        ATTACHED.write(self.directory, description)
 
 
 async def remove_keys(rpcs: Mapping[str, Rpc], prefix: str) -> str | None:
@@ -311,7 +311,7 @@ async def heal_attached(directory: Path) -> list[str]:
     One whose harness still runs is left alone.  Idempotent; NemesisError when
     something could not be undone.
     """
-    description = read_attached(Path(directory))
+    description = ATTACHED.read(Path(directory))
     if description is None or not description.is_open:
         return []
     if description.harness.is_alive():
@@ -327,7 +327,7 @@ async def heal_attached(directory: Path) -> list[str]:
         places = await asyncio.to_thread(ground.endpoints)
         await _remove_keys_at(places, description.prefix, description.access)
         done.append(f"removed the keys below {description.prefix}")
-    write_attached(Path(directory), description.closed())
+    ATTACHED.write(Path(directory), description.closed())
     return [*done, f"the cluster ({ground.words}) is as it was found"]
 
 

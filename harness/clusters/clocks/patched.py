@@ -17,11 +17,12 @@ from typing import Final
 
 import msgspec
 
-from splitvote.harness.cluster import ClockReading, ClockShape, ProcessState
+from splitvote.harness.cluster import ProcessState
 from splitvote.harness.clusters.clocks.clockwatch import MonotonicWatch, SilentError, WallWatch
 from splitvote.harness.clusters.clocks.patchers import Patcher
 from splitvote.harness.clusters.clocks.vdso import SLEW, TRUE, Course
 from splitvote.harness.errors import NemesisError
+from splitvote.harness.machine import ClockReading, ClockShape
 
 FASTEST: Final = 4.0
 SLOWEST: Final = -0.7

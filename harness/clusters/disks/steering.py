@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-from splitvote.harness.cluster import DISK_FAULTS, DiskReading, DiskShape
 from splitvote.harness.errors import NemesisError, unknown
+from splitvote.harness.machine import DISK_FAULTS, DiskReading, DiskShape
 
 POWER_LOSS: Final = "power_loss"
 DYING_S: Final = 0.3

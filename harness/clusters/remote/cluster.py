@@ -23,18 +23,13 @@ from splitvote.harness.cluster import (
     Admin,
     Archivist,
     Auth,
-    Clock,
-    Damage,
     Data,
-    Disk,
-    Failpoints,
     Health,
     Links,
     Logs,
     Members,
     Process,
     ProcessState,
-    Resources,
     Roles,
     Upkeep,
     Versions,
@@ -57,13 +52,14 @@ from splitvote.harness.clusters.remote.damage import RemoteDamage
 from splitvote.harness.clusters.remote.disks import RemoteDisks
 from splitvote.harness.clusters.remote.hosts import Hosts, Node, hosts_of
 from splitvote.harness.clusters.remote.members import RemoteMember, RemoteMembers
-from splitvote.harness.clusters.remote.nodes_file import NodesDescription, read_nodes, write_nodes
+from splitvote.harness.clusters.remote.nodes_file import NODES, NodesDescription
 from splitvote.harness.clusters.remote.occupation import ROOT, Occupation, fetch_log
 from splitvote.harness.clusters.remote.resources import RemoteResources
 from splitvote.harness.clusters.versions import BinaryVersions, check_versions
 from splitvote.harness.control import on_all
 from splitvote.harness.errors import ConfigError, EnvironmentFailure, NemesisError
 from splitvote.harness.etcd.daemon import Etcd, ServerOptions
+from splitvote.harness.machine import Clock, Damage, Disk, Failpoints, Resources
 
 if TYPE_CHECKING:
     from splitvote.harness.etcd.connection import ConnectionOptions
@@ -270,7 +266,7 @@ class RemoteCluster:
     async def _come_up(self) -> None:
         try:
             await heal_nodes(self.directory)
-            earlier = read_nodes(self.directory)
+            earlier = NODES.read(self.directory)
             if earlier is not None and earlier.is_open:
                 raise EnvironmentFailure(f"{self.directory} is in use by pid {earlier.harness.pid}: take another one")
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -393,7 +389,7 @@ class RemoteCluster:
             is_open=is_open,
             limits=self._resources.noted,
         )
-        write_nodes(self.directory, description)
+        NODES.write(self.directory, description)
 
 
 def _there(etcd: Etcd) -> Etcd:
@@ -411,7 +407,7 @@ async def heal_nodes(directory: Path) -> list[str]:
     Nodes whose harness still runs are left alone.  Idempotent; NemesisError when
     something could not be undone.
     """
-    description = read_nodes(Path(directory))
+    description = NODES.read(Path(directory))
     if description is None or not description.is_open:
         return []
     if description.harness.is_alive():
@@ -439,5 +435,5 @@ async def heal_nodes(directory: Path) -> list[str]:
         await hosts.let_go()  # what is of ours is still there, and what could not be fetched with it
         raise
     await hosts.close()
-    write_nodes(Path(directory), description.closed())
+    NODES.write(Path(directory), description.closed())
     return [*lifted, *done, f"the nodes ({hosts.name}) are as they were found"]

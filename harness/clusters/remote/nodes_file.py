@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from splitvote.harness.clusters.descriptions import DescriptionFile
 from splitvote.harness.clusters.processes import ProcessRecord
-from splitvote.harness.errors import NemesisError
 
 FILE_NAME: Final = "nodes.json"
 
@@ -33,20 +32,4 @@ class NodesDescription(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, is_open=False, limits={})
 
 
-def write_nodes(directory: Path, description: NodesDescription) -> None:
-    """Replace the directory's description in one step; raises OSError."""
-    file = directory / FILE_NAME
-    fresh = file.with_suffix(".fresh")
-    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(description)))
-    fresh.replace(file)
-
-
-def read_nodes(directory: Path) -> NodesDescription | None:
-    """The directory's description; None where there is none, NemesisError when it cannot be understood."""
-    file = directory / FILE_NAME
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=NodesDescription)
-    except FileNotFoundError:
-        return None
-    except (OSError, msgspec.DecodeError) as problem:
-        raise NemesisError(f"cannot read {file}: {problem}; see `splitvote ps` for what runs") from None
+NODES: Final = DescriptionFile(FILE_NAME, NodesDescription, "see `splitvote ps` for what runs")

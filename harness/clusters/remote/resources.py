@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from splitvote.harness.cluster import Limits, Usage
 from splitvote.harness.clusters.remote.agents import NodeAgents, Placed
 from splitvote.harness.clusters.remote.throttles import Noted, Throttle
 from splitvote.harness.errors import NemesisError
+from splitvote.harness.machine import Limits, Usage
 
 NO_IO: Final = "docker cannot change how much a container may write while it runs"
 NO_THROTTLE: Final = "limiting a host's processors is not supported there: containers' are limited by `docker update`"

@@ -13,7 +13,7 @@ import pytest
 
 from splitvote.harness.archive import ArchiveRecord, archive_of
 from splitvote.harness.cluster import CLIENT, Archivist, Health, Links, Members, Process, Roles
-from splitvote.harness.clusters.attached.attached_file import FILE_NAME, read_attached, write_attached
+from splitvote.harness.clusters.attached.attached_file import ATTACHED, FILE_NAME
 from splitvote.harness.clusters.attached.cluster import AttachedCluster, heal_attached, new_token
 from splitvote.harness.clusters.attached.endpoints import Endpoints
 from splitvote.harness.clusters.attached.survey import Access, survey
@@ -123,7 +123,7 @@ def test_it_is_used_below_a_prefix_and_left_as_it_was(etcd_binary: Callable[[str
             key: at for key, at in before.items() if key != b"user/0"
         }
         assert cluster.left_behind is None
-        description = read_attached(cluster.directory)
+        description = ATTACHED.read(cluster.directory)
         assert description is not None
         assert not description.is_open
         assert await heal_attached(cluster.directory) == []
@@ -165,11 +165,11 @@ def test_a_killed_harness_keys_are_removed_by_another(etcd_binary: Callable[[str
         (told,) = await heal_attached(cluster.directory)
         assert "its harness" in told
         assert "still runs" in told
-        description = read_attached(cluster.directory)
+        description = ATTACHED.read(cluster.directory)
         assert description is not None
         (tmp_path / "dead").mkdir()
         dead = msgspec.structs.replace(description, harness=ProcessRecord(1, "never", "nobody"))
-        write_attached(tmp_path / "dead", dead)
+        ATTACHED.write(tmp_path / "dead", dead)
         removed, left = await heal_attached(tmp_path / "dead")
         assert removed == f"removed the keys below {cluster.prefix}"
         assert left.endswith("is as it was found")
@@ -218,4 +218,4 @@ def test_what_cannot_be_attached_to_is_refused_and_nothing_is_left(
 def test_a_description_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_text("{")
     with pytest.raises(Exception, match=r"cannot read .*attached.json"):
-        read_attached(tmp_path)
+        ATTACHED.read(tmp_path)

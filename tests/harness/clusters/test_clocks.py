@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from splitvote.harness.cluster import Clock, ClockReading, ClockShape, Health, Process
+from splitvote.harness.cluster import Health, Process
 from splitvote.harness.clusters.clocks.vdso import is_patched, reason_against
 from splitvote.harness.clusters.local import LocalCluster
 from splitvote.harness.errors import NemesisError
+from splitvote.harness.machine import Clock, ClockReading, ClockShape
 
 pytestmark = [
     pytest.mark.etcd,

@@ -28,7 +28,7 @@ from splitvote.harness.clusters.remote.daemon import read_found
 from splitvote.harness.clusters.remote.hosts import Node
 from splitvote.harness.clusters.remote.node_facts import NO_AGENT, NodeFacts, common_facts, read_facts
 from splitvote.harness.clusters.remote.node_keys import node_keys
-from splitvote.harness.clusters.remote.nodes_file import NodesDescription, read_nodes, write_nodes
+from splitvote.harness.clusters.remote.nodes_file import NODES, NodesDescription
 from splitvote.harness.errors import ConfigError, EnvironmentFailure, NemesisError
 
 GONE = ProcessRecord(2**22 + 1, "1", "")
@@ -123,18 +123,18 @@ def description(**changes: Any) -> NodesDescription:
 
 def test_what_is_on_nodes_is_written_down_and_read_again(tmp_path: Path) -> None:
     """The same comes back; once closed, nothing is left to be undone."""
-    write_nodes(tmp_path, description())
-    assert read_nodes(tmp_path) == description()
+    NODES.write(tmp_path, description())
+    assert NODES.read(tmp_path) == description()
     assert description().closed() == description(is_open=False, limits={})
     assert [file.name for file in tmp_path.iterdir()] == ["nodes.json"]
 
 
 def test_a_description_that_cannot_be_read_is_no_empty_one(tmp_path: Path) -> None:
     """None where there is no file; a torn one is an error, since something may be on the nodes."""
-    assert read_nodes(tmp_path) is None
+    assert NODES.read(tmp_path) is None
     (tmp_path / "nodes.json").write_text('{"harness": {"pid"')
     with pytest.raises(NemesisError, match=r"cannot read .*nodes\.json"):
-        read_nodes(tmp_path)
+        NODES.read(tmp_path)
 
 
 def test_keys_are_made_once_and_ours_stays_here(tmp_path: Path) -> None:
@@ -427,11 +427,11 @@ def test_nodes_that_could_not_be_healed_are_left_for_another_try(
     """They are not taken down with what could not be fetched, and stay written down as not healed."""
     hosts = BrokenHosts()
     monkeypatch.setattr(remote_cluster, "hosts_of", lambda described: hosts)
-    write_nodes(tmp_path, description())
+    NODES.write(tmp_path, description())
     with pytest.raises(EnvironmentFailure, match="n1 is exited"):
         asyncio.run(remote_cluster.heal_nodes(tmp_path))
     assert hosts.done == ["let go"]
-    assert read_nodes(tmp_path) == description()
+    assert NODES.read(tmp_path) == description()
 
 
 def test_nodes_of_a_harness_that_runs_are_left_alone(tmp_path: Path) -> None:
@@ -439,9 +439,9 @@ def test_nodes_of_a_harness_that_runs_are_left_alone(tmp_path: Path) -> None:
     from splitvote.harness.clusters.procfs import started
 
     mine = description(harness=ProcessRecord(os.getpid(), started(os.getpid()), ""))
-    write_nodes(tmp_path, mine)
+    NODES.write(tmp_path, mine)
     (line,) = asyncio.run(remote_cluster.heal_nodes(tmp_path))
     assert "left alone" in line
-    assert read_nodes(tmp_path) == mine
-    write_nodes(tmp_path, mine.closed())
+    assert NODES.read(tmp_path) == mine
+    NODES.write(tmp_path, mine.closed())
     assert asyncio.run(remote_cluster.heal_nodes(tmp_path)) == []

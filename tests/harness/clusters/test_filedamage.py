@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from splitvote.harness.cluster import DAMAGES
 from splitvote.harness.clusters.filedamage import LocalDamage, snapshot_count
 from splitvote.harness.errors import NemesisError
+from splitvote.harness.machine import DAMAGES
 
 
 def damage_in(data: Path, *, running: Sequence[str] = (), count: int | None = None) -> tuple[LocalDamage, list[str]]:

@@ -14,13 +14,12 @@ import pytest
 
 from splitvote.harness.cluster import ProcessState
 from splitvote.harness.clusters.leftovers import (
+    DESCRIPTION,
     FILE_NAME,
     ClusterDescription,
     MadeDirectory,
     MemberDescription,
     heal_leftovers,
-    read_description,
-    write_description,
 )
 from splitvote.harness.clusters.processes import CAN_TETHER, ProcessRecord, state_of, wait_state
 from splitvote.harness.clusters.procfs import started
@@ -58,7 +57,7 @@ def a_killed_harness(directory: Path, etcd: Path, how: str) -> Iterator[ClusterD
         try:
             assert harness.stdout is not None
             watchdog = int(harness.stdout.readline())
-            description = read_description(directory)
+            description = DESCRIPTION.read(directory)
             assert description is not None
             assert len(asyncio.run(heal_leftovers(directory))) == 1, "a harness that runs is left alone"
             if watchdog:
@@ -100,7 +99,7 @@ def test_what_is_left_all_the_same_is_ended_and_told(tmp_path: Path, etcd_binary
 def test_a_stranger_with_an_old_pid_is_left_alone(tmp_path: Path) -> None:
     stranger = MemberDescription(process=ProcessRecord(os.getpid(), "another time", "etcd"))
     ended = ProcessRecord(os.getpid(), "yet another time", "")
-    write_description(tmp_path, ClusterDescription(harness=ended, members={"n1": stranger}))
+    DESCRIPTION.write(tmp_path, ClusterDescription(harness=ended, members={"n1": stranger}))
     assert asyncio.run(heal_leftovers(tmp_path)) == []
 
 
@@ -119,8 +118,8 @@ def test_a_description_comes_back_as_it_was(tmp_path: Path) -> None:
     us = ProcessRecord(os.getpid(), started(os.getpid()), "")
     member = MemberDescription(ports={"client": 1, "peer": 2}, process=us, data=MadeDirectory.of(tmp_path))
     description = ClusterDescription(harness=us, members={"n1": member}, network={"link proxy": us})
-    write_description(tmp_path, description)
-    assert read_description(tmp_path) == description
+    DESCRIPTION.write(tmp_path, description)
+    assert DESCRIPTION.read(tmp_path) == description
     assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from splitvote.harness.cluster import Limits
 from splitvote.harness.clusters.cpugroups import CpuGroups, find_cpu_groups, remove_group
-from splitvote.harness.clusters.leftovers import ClusterDescription, heal_leftovers, write_description
+from splitvote.harness.clusters.leftovers import DESCRIPTION, ClusterDescription, heal_leftovers
 from splitvote.harness.clusters.limits import LocalResources
 from splitvote.harness.clusters.processes import ProcessRecord
 from splitvote.harness.errors import NemesisError
+from splitvote.harness.machine import Limits
 
 
 @contextmanager
@@ -145,7 +145,7 @@ def test_groups_that_a_killed_harness_left_are_removed_and_no_others(tmp_path: P
     left.mkdir()
     foreign.mkdir()
     gone = ProcessRecord(2**22 + 1, "", "")
-    write_description(tmp_path, ClusterDescription(harness=gone, members={}, groups=(str(left),)))
+    DESCRIPTION.write(tmp_path, ClusterDescription(harness=gone, members={}, groups=(str(left),)))
     assert [line for line in asyncio.run(heal_leftovers(tmp_path)) if "control group" in line]
     assert not left.exists()
     assert asyncio.run(heal_leftovers(tmp_path)) == []

@@ -26,7 +26,7 @@ from splitvote.harness.cluster import (
     ProcessState,
     Roles,
 )
-from splitvote.harness.clusters.leftovers import heal_leftovers, read_description
+from splitvote.harness.clusters.leftovers import DESCRIPTION, heal_leftovers
 from splitvote.harness.clusters.local import LocalCluster
 from splitvote.harness.clusters.network import loopback
 from splitvote.harness.clusters.ports import HeldPort
@@ -172,7 +172,7 @@ def on_cluster(
             cluster = LocalCluster(directory=tmp_path, nodes=nodes, etcd=etcd_binary(STOCK), options=STEADY)
             async with asyncio.timeout(BOUND_S):
                 async with cluster:
-                    description = read_description(tmp_path)
+                    description = DESCRIPTION.read(tmp_path)
                     await scene(cluster)
                 assert description is not None
                 assert [name for name, process in description.processes().items() if process.is_alive()] == []
@@ -314,7 +314,7 @@ def test_a_member_that_dies_by_itself_is_stopped_and_can_be_started(on_cluster, 
 
     async def scene(cluster: LocalCluster) -> None:
         process = having(cluster, Process)
-        described = read_description(tmp_path)
+        described = DESCRIPTION.read(tmp_path)
         assert described is not None
         record = described.members["n3"].process
         assert record is not None
@@ -540,7 +540,7 @@ def test_a_cluster_whose_coming_up_is_cancelled_leaves_nothing(
             return await having(cluster, Process).state("n3") is ProcessState.RUNNING
 
         await until(somebody_runs)
-        described = read_description(tmp_path)
+        described = DESCRIPTION.read(tmp_path)
         assert described is not None
         coming.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from splitvote.harness.cluster import CLIENT, Links, LinkShape, Pair, ProcessState
-from splitvote.harness.clusters.leftovers import heal_leftovers, read_description
+from splitvote.harness.clusters.leftovers import DESCRIPTION, heal_leftovers
 from splitvote.harness.clusters.local import LocalCluster
 from splitvote.harness.clusters.network import namespaces, netns
 from splitvote.harness.clusters.network.netns import Means, NamespaceNetwork, means
@@ -49,7 +49,7 @@ Scene = Callable[[LocalCluster], Awaitable[None]]
 
 def namespaces_of(directory: Path) -> set[str]:
     """The network namespaces that the processes of a cluster are in, but ours."""
-    description = read_description(directory)
+    description = DESCRIPTION.read(directory)
     assert description is not None
     found = {os.readlink(f"/proc/{process.pid}/ns/net") for process in description.processes().values()}
     return found - {os.readlink("/proc/self/ns/net")}
@@ -87,7 +87,7 @@ def on_cluster(tmp_path: Path, etcd_binary: Callable[[str], Path]) -> Callable[.
             )
             async with asyncio.timeout(BOUND_S):
                 async with cluster:
-                    description = read_description(tmp_path)
+                    description = DESCRIPTION.read(tmp_path)
                     await scene(cluster)
                 assert description is not None
                 assert {"namespaces", "client gate"} <= set(description.processes())
@@ -373,7 +373,7 @@ def test_nothing_is_left_of_a_killed_harness(tmp_path: Path, etcd_binary: Callab
         try:
             assert harness.stdout is not None
             assert harness.stdout.readline() == "hurt\n"
-            description = read_description(tmp_path)
+            description = DESCRIPTION.read(tmp_path)
             assert description is not None
             made = namespaces_of(tmp_path)
             assert "still runs" in asyncio.run(heal_leftovers(tmp_path))[0]

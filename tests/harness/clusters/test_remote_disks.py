@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from splitvote.harness.cluster import DISK_FAULTS, DiskShape, ProcessState
+from splitvote.harness.cluster import ProcessState
 from splitvote.harness.clusters.disks.fuse import problem
 from splitvote.harness.clusters.disks.mounts import AS_ROOT, TYPE
 from splitvote.harness.clusters.remote.agents import FOLDER, NodeAgents
@@ -24,6 +24,7 @@ from splitvote.harness.clusters.remote.node_agent import read_pidfile
 from splitvote.harness.control import Remote
 from splitvote.harness.control.local import LocalTransport
 from splitvote.harness.errors import EnvironmentFailure, NemesisError
+from splitvote.harness.machine import DISK_FAULTS, DiskShape
 
 BOUND_S = 60.0
 PATH = {"PATH": os.environ["PATH"]}

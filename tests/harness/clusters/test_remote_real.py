@@ -10,13 +10,14 @@ from typing import TypeVar
 
 import pytest
 
-from splitvote.harness.cluster import Clock, ClockReading, ClockShape, Health, Limits, Process, Resources
+from splitvote.harness.cluster import Health, Process
 from splitvote.harness.clusters.remote.agents import FOLDER
 from splitvote.harness.clusters.remote.cluster import RemoteCluster
 from splitvote.harness.clusters.remote.compose import compose_cluster
 from splitvote.harness.clusters.remote.composition import Composition, default_directory
 from splitvote.harness.clusters.remote.daemon import Daemon
-from splitvote.harness.clusters.remote.nodes_file import read_nodes
+from splitvote.harness.clusters.remote.nodes_file import NODES
+from splitvote.harness.machine import Clock, ClockReading, ClockShape, Limits, Resources
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("SPLITVOTE_TEST_DOCKER"),
@@ -88,7 +89,7 @@ def test_members_in_containers_have_their_clocks_set_and_their_resources_limited
         resources = of(cluster, Resources)
         assert resources.supports == {"cpus", "fds"}
         await resources.limit("n2", Limits(cpus=0.05))
-        description = read_nodes(tmp_path)
+        description = NODES.read(tmp_path)
         assert description is not None
         assert set(description.limits) == {"n2"}
         used = await resources.usage("n2")

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from splitvote.harness.cluster import Limits, Usage
 from splitvote.harness.clusters.remote.resources import RemoteResources
 from splitvote.harness.clusters.remote.throttles import Noted
 from splitvote.harness.errors import NemesisError
+from splitvote.harness.machine import Limits, Usage
 
 
 class FakeAgents:

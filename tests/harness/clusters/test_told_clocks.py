@@ -9,10 +9,11 @@ from typing import Final
 
 import pytest
 
-from splitvote.harness.cluster import ClockShape, ProcessState
+from splitvote.harness.cluster import ProcessState
 from splitvote.harness.clusters.clocks.patched import ProcessClocks
 from splitvote.harness.clusters.clocks.vdso import TRUE, Course
 from splitvote.harness.errors import NemesisError
+from splitvote.harness.machine import ClockShape
 
 S: Final = 1_000_000_000
 BOUND_S: Final = 20.0

@@ -11,12 +11,6 @@ import pytest
 from splitvote.harness.cluster import (
     CLIENT,
     Admin,
-    Clock,
-    ClockReading,
-    ClockShape,
-    Damage,
-    Disk,
-    DiskShape,
     Health,
     Links,
     LinkShape,
@@ -29,6 +23,7 @@ from splitvote.harness.cluster import (
 from splitvote.harness.errors import NemesisError, TransportError
 from splitvote.harness.etcd import methods as m
 from splitvote.harness.etcd.stubs import rpc_pb2 as pb
+from splitvote.harness.machine import Clock, ClockReading, ClockShape, Damage, Disk, DiskShape
 from splitvote.harness.simulation.cluster import SimulatedCluster
 from tests.harness.simulation import scenes
 from tests.harness.simulation.scenes import SNAPSHOTS_OFTEN, eventually, ready, the

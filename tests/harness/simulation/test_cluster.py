@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from splitvote.harness import clock
-from splitvote.harness.cluster import Admin, DiskShape, Health, Links, Process, ProcessState, Roles
+from splitvote.harness.cluster import Admin, Health, Links, Process, ProcessState, Roles
 from splitvote.harness.errors import EnvironmentFailure, TransportError
 from splitvote.harness.etcd import methods as m
 from splitvote.harness.etcd.outcomes import classify
 from splitvote.harness.etcd.stubs import rpc_pb2 as pb
+from splitvote.harness.machine import DiskShape
 from splitvote.harness.simulation.cluster import SimulatedCluster
 from splitvote.harness.simulation.context import CanceledError, Context, DeadlineExceededError, StoppedError
 from splitvote.harness.simulation.messages import Message

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from splitvote.harness.cluster import Disk, Process, ProcessState
+from splitvote.harness.cluster import Process, ProcessState
 from splitvote.harness.clusters.disks.fuse import problem
 from splitvote.harness.clusters.disks.mounts import AS_USER, TYPE
-from splitvote.harness.clusters.leftovers import heal_leftovers, read_description
+from splitvote.harness.clusters.leftovers import DESCRIPTION, heal_leftovers
 from splitvote.harness.clusters.local import LocalCluster
 from splitvote.harness.clusters.network.loopback import LoopbackNetwork
 from splitvote.harness.clusters.network.netns import NamespaceNetwork, means
@@ -25,6 +25,7 @@ from splitvote.harness.clusters.processes import wait_state
 from splitvote.harness.errors import EnvironmentFailure
 from splitvote.harness.etcd.methods import RANGE
 from splitvote.harness.etcd.stubs import rpc_pb2 as pb
+from splitvote.harness.machine import Disk
 from tests.harness.clusters.test_local import PATIENT, all_serve, having, put
 
 pytestmark = pytest.mark.etcd
@@ -40,7 +41,7 @@ NETWORKS: dict[str, Callable[..., Any]] = {
 HARNESS = """
 import asyncio, sys
 from pathlib import Path
-from splitvote.harness.cluster import Disk, DiskShape
+from splitvote.harness.machine import Disk, DiskShape
 from splitvote.harness.clusters.local import LocalCluster
 from tests.harness.clusters.test_local import put
 
@@ -148,7 +149,7 @@ def test_nothing_is_left_of_a_harness_that_is_killed_while_disks_hang(
         try:
             assert harness.stdout is not None
             assert harness.stdout.readline() == "hurt\n"
-            description = read_description(tmp_path)
+            description = DESCRIPTION.read(tmp_path)
             assert description is not None
         finally:
             harness.kill()
@@ -175,7 +176,7 @@ def test_a_disk_that_is_gone_is_our_failure_not_the_clusters(
     needs()
 
     async def scene(cluster: LocalCluster, disk: Disk, process: Process) -> None:
-        description = read_description(tmp_path)
+        description = DESCRIPTION.read(tmp_path)
         assert description is not None
         os.kill(description.disks["n1"].pid, signal.SIGKILL)
         assert await wait_state(description.disks["n1"].pid, ProcessState.STOPPED, timeout_s=BOUND_S)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from splitvote.harness.cluster import DAMAGES
 from splitvote.harness.clusters.disks.damage import damage, damageable
 from splitvote.harness.clusters.disks.wal import ENTRY, records
+from splitvote.harness.machine import DAMAGES
 
 SEGMENT_BYTES = 64 << 10
 METADATA, STATE, CRC = 1, 3, 4

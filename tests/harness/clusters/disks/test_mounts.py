@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from splitvote.harness.cluster import DiskShape
 from splitvote.harness.clusters.disks.fuse import FuseDisks, problem
 from splitvote.harness.clusters.disks.mounts import AS_ROOT, AS_USER, TYPE
 from splitvote.harness.clusters.processes import Children, wait_gone
 from splitvote.harness.errors import NemesisError
+from splitvote.harness.machine import DiskShape
 
 BOUND_S = 60.0
 

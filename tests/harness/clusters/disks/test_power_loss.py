@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from splitvote.harness.cluster import DISK_FAULTS
 from splitvote.harness.clusters.disks.files import Files
 from splitvote.harness.clusters.disks.names import Names
 from splitvote.harness.clusters.disks.troubles import FAULTS, Trouble
 from splitvote.harness.clusters.disks.unsynced import Before, Unsynced
 from splitvote.harness.clusters.disks.wire import ROOT, Opcode
+from splitvote.harness.machine import DISK_FAULTS
 from tests.harness.clusters.disks.fuzz import fuzz, is_tame, visible
 
 
