@@ -2,14 +2,14 @@
 
 Proof of effect: what the operating system says that the process used over a
 window, held against what it was allowed; and that it had to wait for more (for
-processors), or has come up to its limit (for descriptors).  Proof of the end:
-the limit is gone, and the member serves.
+processors), or has come up to its limit (for descriptors), or has ended and says
+that it was for want of them.  Proof of the end: the limit is gone, and the member
+serves.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from splitvote.nemesis.fault import Plan, Request, Seen, Site, aim_at_serving
 from splitvote.nemesis.process import prove_up
 from splitvote.nemesis.proof import Proof, await_proof
 from splitvote.nemesis.quorum import Effect
+from splitvote.nemesis.roster import log_sizes, said_since
 from splitvote.nemesis.targets import between
 
 CPUS: Final = (1.0, 3.0)
@@ -41,6 +42,9 @@ FELT: Final = 0.3
 
 IO_WINDOW_S: Final = 5.0
 """Writes come in bursts, so that a rate shows only over a while."""
+
+ENDED_WORDS: Final = (b"too many open files",)
+"""What a member says that cannot go on without another descriptor."""
 
 FAMILY: Final = "resource"
 
@@ -87,26 +91,30 @@ class ResourceFault:
 
     async def start(self, plan: Plan, site: Site) -> Seen:
         """See ``Fault``."""
+        logs = log_sizes(plan.targets, site)
         for node in plan.targets:
             await site.need(Resources).limit(node, Limits(**{self.field: plan.detail["amounts"][node]}))
-        return {}
+        return {"logs": logs}
 
     async def prove_start(self, plan: Plan, site: Site, seen: Seen) -> Proof:
         """See ``Fault``."""
-        resources, loop = site.need(Resources), asyncio.get_running_loop()
-        try:
-            first, since_s = await _usage(plan, resources), loop.time()
-        except NemesisError as gone:
-            return Proof(False, str(gone))
+        loop = asyncio.get_running_loop()
+        first, since_s = {node: await _usage_of(node, site) for node in plan.targets}, loop.time()
 
         async def look() -> Proof:
-            try:
-                now, passed_s = await _usage(plan, resources), loop.time() - since_s
-            except NemesisError as gone:
-                return Proof(False, str(gone))
-            parts = [self._held(node, first[node], now[node], passed_s, plan) for node in plan.targets]
+            usage = {node: await _usage_of(node, site) for node in plan.targets}
+            passed_s = loop.time() - since_s
+            said = said_since(seen["logs"], plan.targets, site, ENDED_WORDS) if self.field == "fds" else {}
+            parts = []
+            for node in plan.targets:
+                before, now = first[node], usage[node]
+                if before is not None and now is not None:
+                    parts.append(self._held(node, before, now, passed_s, plan))
+                else:
+                    words = said.get(node)
+                    parts.append(Proof(words is not None, f"{node} does not run, and said: {words or 'nothing of it'}"))
             words = f"in {passed_s:.1f} s " + "; ".join(part.words for part in parts)
-            observed: dict[str, Any] = {"usage": {node: msgspec.to_builtins(used) for node, used in now.items()}}
+            observed: dict[str, Any] = {"usage": {node: msgspec.to_builtins(used) for node, used in usage.items()}}
             window_s = IO_WINDOW_S if self.field == "io_bytes_s" else WINDOW_S
             return Proof(passed_s >= window_s and all(part.holds for part in parts), words, observed)
 
@@ -161,10 +169,6 @@ async def _usage_of(node: str, site: Site) -> Usage | None:
         return await site.need(Resources).usage(node)
     except NemesisError:
         return None
-
-
-async def _usage(plan: Plan, resources: Resources) -> Mapping[str, Usage]:
-    return {node: await resources.usage(node) for node in plan.targets}
 
 
 RESOURCE: Final = (

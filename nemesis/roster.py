@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,7 +64,7 @@ async def prove_ended(
     ended = await await_end(plan.targets, site)
 
     async def look() -> Proof:
-        said = {node: _said(path, seen["logs"][node], words) for node, path in _logs(plan.targets, site).items()}
+        said = said_since(seen["logs"], plan.targets, site, words)
         silent = [node for node, line in said.items() if line is None]
         if silent:
             return Proof(False, f"{', '.join(silent)} did not say that {why}")
@@ -127,6 +127,13 @@ def _logs(targets: Sequence[str], site: Site) -> dict[str, Path]:
 def log_sizes(targets: Sequence[str], site: Site) -> dict[str, int]:
     """How long each target's log is now, in bytes: what it says later comes after."""
     return {node: _size(path) for node, path in _logs(targets, site).items()}
+
+
+def said_since(
+    sizes: Mapping[str, int], targets: Sequence[str], site: Site, words: Sequence[bytes]
+) -> dict[str, str | None]:
+    """What each target has said since its log had this size, in one of these words; nothing where there are no logs."""
+    return {node: _said(path, sizes[node], words) for node, path in _logs(targets, site).items()}
 
 
 def _size(path: Path) -> int:

@@ -95,3 +95,19 @@ def test_a_disks_error_explains_its_own_words_only(
     fault = FaultRecord(1, family, kind, "active", 10, targets=("n2",))
     recording = Recording(History(), faults=(fault,), logs={"n2": log})
     assert LogPatternChecker().check(recording, Budget()).verdict is verdict
+
+
+def test_the_panic_after_an_explained_last_word_is_explained_with_it_and_no_other(tmp_path: Path) -> None:
+    """Zap tells the error, then Go panics with the message alone: one end, told twice."""
+    told = b'{"level":"panic","msg":"failed to save snapshot","error":"open x.snap: too many open files"}\n'
+    fault = FaultRecord(1, "resource", "fds", "active", 10, targets=("n2",))
+    log = tmp_path / "log"
+    for words, verdict in (
+        (told + b"panic: failed to save snapshot\n", Verdict.VALID),
+        (told + b"panic: tocommit(9) is out of range\n", Verdict.INVALID),
+        (told + 2 * b"panic: failed to save snapshot\n", Verdict.INVALID),
+        (b"panic: failed to save snapshot\n" + told, Verdict.INVALID),
+    ):
+        log.write_bytes(words)
+        recording = Recording(History(), faults=(fault,), logs={"n2": log})
+        assert LogPatternChecker().check(recording, Budget()).verdict is verdict, words

@@ -49,6 +49,8 @@ class FakeResources:
         self.supports = frozenset({"cpus", "io_bytes_s", "fds"})
         self.least_cpus = 0.01
         self.limits = dict.fromkeys(cluster.nodes, Limits())
+        self.last_words: str | None = None
+        """What a node says, and ends, that may have no other descriptor; None where it goes on."""
 
     def refusal(self, field: str) -> str:
         return f"there is no way to limit {field}"
@@ -56,6 +58,9 @@ class FakeResources:
     async def limit(self, node: str, limits: Limits) -> None:
         if self._cluster.does("limit", node):
             self.limits[node] = limits
+            if limits.fds is not None and self.last_words is not None:
+                self._cluster.states[node] = ProcessState.STOPPED
+                self._cluster.log_path(node).write_text(self.last_words)
 
     async def usage(self, node: str) -> Usage:
         if self._cluster.states[node] is ProcessState.STOPPED:

@@ -165,3 +165,25 @@ def test_process_is_every_family_of_processes() -> None:
     assert list(parse_faults("process", FakeCluster()).by_name) == ["kill", "stop", "pause", "restart"]
     with pytest.raises(ConfigError, match="narrow one of those"):
         parse_faults("process:primaries", FakeCluster())
+
+
+@pytest.mark.parametrize(
+    ("words", "phase"),
+    [
+        ('{"msg":"failed to save snapshot","error":"open 1.snap: too many open files"}\n', "active"),
+        ('{"msg":"failed to save snapshot","error":"input/output error"}\n', "unproven"),
+    ],
+)
+def test_a_node_that_ends_for_want_of_descriptors_and_says_so_has_felt_it(
+    words: str, phase: str, tmp_path: Path
+) -> None:
+    cluster = FakeCluster()
+    cluster.log_folder = tmp_path
+    cluster.resources.last_words = words
+
+    async def story(bench: Bench) -> None:
+        assert (await bench.start("resource", "fds"))["phase"] == phase
+        assert (await bench.stop("resource"))["phase"] == "healed"
+
+    on(tmp_path, story, cluster=cluster)
+    assert set(cluster.states.values()) == {ProcessState.RUNNING}
