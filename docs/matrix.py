@@ -77,6 +77,8 @@ CONDITIONS: Final[Mapping[tuple[str, str], str]] = {
     ("compose", "damage:snapshot_loss"): SNAPSHOTS,
     ("ssh", "damage:snapshot_bit_flip"): SNAPSHOTS,
     ("ssh", "damage:snapshot_loss"): SNAPSHOTS,
+    ("sim", "damage:snapshot_bit_flip"): SNAPSHOTS,
+    ("sim", "damage:snapshot_loss"): SNAPSHOTS,
     ("netns", "packet"): NETEM,
     ("compose", "packet"): NETEM,
     ("ssh", "packet"): NETEM,

@@ -10,8 +10,8 @@ from typing import Final
 from splitvote.harness.clusters.disks.damage import damage, damageable
 from splitvote.harness.errors import NemesisError
 
-MOST_BEFORE_SNAPSHOT: Final = 1000
-"""Of how many entries a member may make a snapshot for there to be some in a run of a minute."""
+MOST_BEFORE_SNAPSHOT: Final = 100
+"""After how many entries at most members make a snapshot, for there to be some when a short run comes to want them."""
 
 
 class LocalDamage:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from splitvote.harness.cluster import LinkCounter, LinkShape, Pair, ProcessState
+from splitvote.harness.clusters.filedamage import without_snapshots
 from splitvote.harness.errors import NemesisError, unknown
 from splitvote.harness.machine import DAMAGES, DISK_FAULTS, ClockReading, ClockShape, DiskReading, DiskShape
 from splitvote.harness.simulation.clocks import TRUE
@@ -156,12 +157,16 @@ def _possible(shape: ClockShape) -> ClockShape:
 
 
 class SimulatedDisks:
-    """The nodes' disks, and harm to what is on them (capabilities Disk and Damage)."""
+    """The nodes' disks, and harm to what is on them (capabilities Disk and Damage).
+
+    Members make a snapshot after ``snapshot_count`` entries.
+    """
 
     supports: Final = frozenset({*DISK_FAULTS, POWER_LOSS})
 
-    def __init__(self, cluster: Nodes) -> None:
+    def __init__(self, cluster: Nodes, *, snapshot_count: int) -> None:
         self._cluster = cluster
+        self._snapshot_count = snapshot_count
 
     async def impair(self, node: str, shape: DiskShape) -> None:
         """See ``Disk.impair``."""
@@ -183,8 +188,8 @@ class SimulatedDisks:
         return await self._cluster.node(node).disk.probe(timeout_s)
 
     def refusal(self, kind: str) -> str | None:
-        """See ``Damage.refusal``: nothing is in the way."""
-        return None
+        """See ``Damage.refusal``."""
+        return without_snapshots(kind, self._snapshot_count)
 
     async def damageable(self, node: str) -> frozenset[str]:
         """See ``Damage.damageable``."""

@@ -68,7 +68,7 @@ class SimulatedCluster:
         self._connections = SimulatedConnections(self)
         peer_urls = {name: _peer_url(name) for name in self.nodes}
         processes = SimulatedProcesses(self, EtcdMembers(self._connections, peer_urls).cluster_to_join)
-        disks = SimulatedDisks(self)
+        disks = SimulatedDisks(self, snapshot_count=self._options.snapshot_count)
         self._capabilities: dict[type[Any], object] = {
             Process: processes,
             Logs: processes,
